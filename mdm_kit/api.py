@@ -1,0 +1,121 @@
+"""The Python API: the same verbs as the command line, with typed results."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mdm_kit.recipe import Parsed, Recipe, load_recipe_file, read_recipe_text
+
+if TYPE_CHECKING:
+    from mdm_kit.bundle.verify import Verified
+    from mdm_kit.planner.plan import Plan
+    from mdm_kit.run.merge import Merged, Restart
+    from mdm_kit.run.progress import Progress
+    from mdm_kit.sources import Source
+    from mdm_kit.words import Finding
+
+RecipeLike = Recipe | str | os.PathLike[str]
+
+
+def check_recipe(recipe: str | os.PathLike[str]) -> Parsed:
+    """Return a recipe and everything wrong with it: its YAML, its keys, its method's parameters.
+
+    `recipe` is the path of a file, or YAML text if it is a `str` of more than one line.
+    """
+    from mdm_kit.planner.planning import recipe_findings
+
+    is_text = isinstance(recipe, str) and "\n" in recipe
+    parsed = read_recipe_text(recipe) if is_text else load_recipe_file(recipe)  # type: ignore[arg-type]
+    if parsed.recipe is None:
+        return parsed
+    return replace(parsed, findings=(*parsed.findings, *recipe_findings(parsed.recipe)))
+
+
+def read_recipe(recipe: str | os.PathLike[str]) -> Recipe:
+    """Return a recipe read from a file, or from YAML text if it is a `str` of several lines.
+
+    Raises `RecipeError` with every finding where something is wrong, `UsageError` where the file
+    cannot be read.
+    """
+    return check_recipe(recipe).require()
+
+
+def plan(
+    recipe: RecipeLike,
+    *,
+    shard_nbytes: int | None = None,
+    threads: int | None = None,
+    sources: Mapping[str, Source] | None = None,
+) -> Plan:
+    """Plan a merge from headers alone; nothing is downloaded or written.
+
+    `sources` maps model references, as the recipe writes them, to sources already open (memory
+    sources, for one). Findings about the models stand in the plan's `findings`; `check()` raises
+    them. The plan holds files open: close it, or use it in a `with`. Raises `RecipeError` for a
+    recipe that is wrong in itself.
+    """
+    from mdm_kit.planner.planning import DEFAULT_SHARD_NBYTES, make_plan
+
+    filename = "recipe.yml"
+    notes: tuple[Finding, ...] = ()
+    if not isinstance(recipe, Recipe):
+        parsed = check_recipe(recipe)
+        recipe, filename = parsed.require(), parsed.filename
+        notes = parsed.findings
+    made = make_plan(
+        recipe,
+        shard_nbytes=shard_nbytes or DEFAULT_SHARD_NBYTES,
+        threads=threads,
+        given=sources,
+        filename=filename,
+    )
+    return replace(made, findings=tuple(dict.fromkeys((*notes, *made.findings))))
+
+
+def merge(
+    recipe: RecipeLike,
+    out: str | os.PathLike[str],
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    shard_nbytes: int | None = None,
+    restart: Restart = "auto",
+    overwrite: bool = False,
+    hash_sources: bool = False,
+    sources: Mapping[str, Source] | None = None,
+    progress: Progress | None = None,
+) -> Merged:
+    """Merge the models of `recipe` into the new folder `out`.
+
+    `restart` is `auto` (take up an interrupted merge of the same plan), `resume` (the same) or
+    `fresh` (throw it away). `threads` are worker threads, one per core if None. Raises
+    `RecipeError`, `FindingsError` and what `mdm_kit.run.merge.run_plan` raises; `out` is then as it
+    was.
+    """
+    from mdm_kit.run.merge import run_plan
+
+    with plan(recipe, shard_nbytes=shard_nbytes, threads=threads, sources=sources) as made:
+        return run_plan(
+            made,
+            Path(out),
+            device=device,
+            restart=restart,
+            overwrite=overwrite,
+            hash_sources=hash_sources,
+            progress=progress,
+        )
+
+
+def verify(folder: str | os.PathLike[str]) -> Verified:
+    """Read a merged folder once and compare every byte with its manifest.
+
+    Faults are in the result's `faults`; it is `sound` without any. Raises `SourceError` where there
+    is no manifest, `IntegrityError` where the manifest does not hold together.
+    """
+    from mdm_kit.bundle.verify import verify_folder
+
+    return verify_folder(Path(folder))

@@ -1,0 +1,1 @@
+"""The folder being written: staged beside its place, then sealed by one rename."""

@@ -1,0 +1,89 @@
+"""`mdm-kit merge`: carries a recipe out."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import click
+
+from mdm_kit.cli import options
+from mdm_kit.errors import UsageError
+
+
+@click.command("merge")
+@options.recipe_file
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@options.threads
+@options.shard_size
+@click.option("--resume", is_flag=True, help="Go on with an interrupted merge (the default).")
+@click.option("--fresh", is_flag=True, help="Throw an interrupted merge away and start anew.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT if it is a finished merge.")
+@click.option("--hash-sources", is_flag=True, help="Record the sha256 of every source file.")
+@options.as_json
+def command(
+    recipe: str,
+    out: Path,
+    device: str,
+    threads: int | None,
+    shard_size: int,
+    resume: bool,
+    fresh: bool,
+    overwrite: bool,
+    hash_sources: bool,
+    as_json: bool,
+) -> None:
+    """Merge the models of RECIPE into the new folder OUT.
+
+    An interrupted merge goes on where it stopped when the same command runs again. OUT appears
+    whole, in one step, at the end.
+    """
+    if resume and fresh:
+        raise UsageError("--resume and --fresh exclude one another; give one of them")
+    from mdm_kit.api import plan
+    from mdm_kit.bundle.stage import check_output
+    from mdm_kit.cli.plan import show_findings
+    from mdm_kit.cli.screen import ByteProgress, facts
+    from mdm_kit.words import human_bytes, shown
+
+    started = time.monotonic()
+    check_output(out.absolute(), overwrite=overwrite)
+    with plan(recipe, shard_nbytes=shard_size, threads=threads) as made:
+        made.check()
+        show_findings(made)
+        from mdm_kit.run.merge import run_plan
+
+        with ByteProgress("merging") as progress:
+            merged = run_plan(
+                made,
+                out,
+                device=device,
+                restart="fresh" if fresh else "resume" if resume else "auto",
+                overwrite=overwrite,
+                hash_sources=hash_sources,
+                progress=progress,
+            )
+    seconds = time.monotonic() - started
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "out": str(merged.out),
+                    "plan": merged.plan_digest,
+                    "nbytes": merged.nbytes,
+                    "shards": merged.shards,
+                    "seconds": round(seconds, 3),
+                }
+            )
+        )
+        return
+    facts(
+        [
+            ("merged", f"{made.n_tensors:,} tensors of {len(made.sources)} models, {made.method}"),
+            ("written", f"{human_bytes(merged.nbytes)} in {seconds:.1f} s"),
+            ("folder", shown(str(out))),
+            ("check it", f"mdm-kit verify {shown(str(out))}"),
+        ]
+    )

@@ -1,0 +1,39 @@
+"""Options several commands share, and how their values are read."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
+
+
+class Size(click.ParamType[int]):
+    """A number of bytes: `5GB`, `500MB`, `2GiB` or a plain number."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the bytes; fails for anything that is not a positive size."""
+        if isinstance(value, int):
+            return value
+        match = _SIZE.fullmatch(value.strip())
+        if not match or float(match[1]) <= 0:
+            self.fail(f"expected a size like 5GB, 500MB or 2GiB, found {value!r}", param, ctx)
+        step = 1024 if match[3] else 1000
+        nbytes = float(match[1]) * step ** ("kmgt".index(match[2].lower()) + 1 if match[2] else 0)
+        if nbytes < 1:
+            self.fail(f"expected at least one byte, found {value!r}", param, ctx)
+        return int(nbytes)
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+shard_size = click.option(
+    "--shard-size", type=Size(), default="5GB", show_default=True, help="Largest output file."
+)
+threads = click.option(
+    "--threads", type=click.IntRange(1, 256), default=None, help="Workers.  [default: one per core]"
+)
+recipe_file = click.argument("recipe", type=click.Path())

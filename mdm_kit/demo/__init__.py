@@ -1,0 +1,1 @@
+"""A small family of really trained models, made from nothing but what ships with Python."""

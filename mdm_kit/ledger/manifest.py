@@ -1,0 +1,153 @@
+"""The manifest: what a merged folder was made of, by which method, and the digest of every part.
+
+`mdm_manifest.json` is canonical JSON. Its `digest` covers everything else in it, so an edit that
+does not know the rule shows; it is a checksum and no signature.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mdm_kit.errors import IntegrityError
+from mdm_kit.ledger.canonical import canonical, digest
+
+MANIFEST_NAME = "mdm_manifest.json"
+MANIFEST_SCHEMA: Literal["mdm_kit/manifest/1"] = "mdm_kit/manifest/1"
+MAX_MANIFEST_NBYTES = 64 << 20
+"""Refused above this before parsing; a merge of 100,000 tensors stays below."""
+
+Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+Blake3 = Annotated[str, Field(pattern=r"^blake3:[0-9a-f]{64}$")]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class SourceFile(_Entry):
+    """A weight file of a source. `status` is `verified` when all its bytes were hashed here,
+    `declared` when its digest is what the Hub says, None when there is no digest of the bytes.
+    """
+
+    name: str
+    nbytes: int
+    header_sha256: Sha256
+    sha256: Sha256 | None = None
+    status: Literal["declared", "verified"] | None = None
+
+
+class SourceEntry(_Entry):
+    """A model of the merge, in the order of the recipe; `reference` holds no path."""
+
+    name: str
+    role: Literal["base", "model"]
+    reference: str
+    repo: str | None
+    commit: str | None
+    files: list[SourceFile]
+    parameters: dict[str, Any] = {}
+
+
+class TensorEntry(_Entry):
+    """An output tensor: what its bytes are and the rule that made them."""
+
+    shape: list[int]
+    dtype: str
+    blake3: Blake3
+    rule: str
+    shard: str
+
+
+class FileEntry(_Entry):
+    """A file of the folder and its digest."""
+
+    nbytes: int
+    sha256: Sha256
+
+
+class Precision(_Entry):
+    """Dtypes of the arithmetic that was used, by torch name, and what the recipe asked for."""
+
+    compute: list[str]
+    dtype: str | None
+    out_dtype: str | None
+
+
+class Event(_Entry):
+    """One step of the folder's history; `parent` is the digest of the event before it."""
+
+    operation: Literal["merge"]
+    time: str
+    plan: Sha256
+    parent: Sha256 | None = None
+
+
+class Manifest(_Entry):
+    """What `mdm_manifest.json` holds."""
+
+    schema_: Literal["mdm_kit/manifest/1"] = Field(alias="schema")
+    tool: str
+    recipe: str
+    recipe_sha256: Sha256
+    plan: Sha256
+    seed: int
+    method: str
+    parameters: dict[str, Any]
+    precision: Precision
+    libraries: dict[str, str]
+    device: str
+    sources: list[SourceEntry]
+    tensors: dict[str, TensorEntry]
+    shards: dict[str, FileEntry]
+    files: dict[str, FileEntry]
+    history: list[Event]
+
+    def to_bytes(self) -> bytes:
+        """Return the file's bytes: canonical JSON, its own digest included."""
+        content = self.model_dump(mode="json", by_alias=True)
+        return canonical({**content, "digest": digest(content)}) + b"\n"
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> Self:
+        """Read a manifest.
+
+        Raises `IntegrityError` where it is no JSON, has another schema, lacks or adds a field, or
+        its digest does not fit its content.
+        """
+        content = _parse(raw)
+        claimed = content.pop("digest", None)
+        if content.get("schema") != MANIFEST_SCHEMA:
+            raise IntegrityError(
+                f"{MANIFEST_NAME} should have the schema {MANIFEST_SCHEMA!r}, found "
+                f"{content.get('schema')!r}; a newer mdm_kit may be able to read it"
+            )
+        if claimed != digest(content):
+            raise IntegrityError(
+                f"{MANIFEST_NAME} was changed after it was written: its content does not have "
+                "the digest it states; get the original file again"
+            )
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise IntegrityError(
+                f"{MANIFEST_NAME} is not a manifest: {where}: {first['msg']}"
+            ) from None
+
+
+def _parse(raw: bytes) -> dict[str, Any]:
+    if len(raw) > MAX_MANIFEST_NBYTES:
+        raise IntegrityError(
+            f"{MANIFEST_NAME} should have at most {MAX_MANIFEST_NBYTES} bytes, found {len(raw)}"
+        )
+    try:
+        content = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(f"{MANIFEST_NAME} is not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise IntegrityError(f"{MANIFEST_NAME} should hold a JSON object")
+    return content

@@ -1,0 +1,1 @@
+"""Tensor arithmetic shared by methods and executor; nothing here knows a method or a file."""

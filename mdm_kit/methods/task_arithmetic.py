@@ -1,0 +1,51 @@
+"""Task arithmetic: the base plus a weighted sum of what each model changed.
+
+W_base + λ Σ w_i (W_i - W_base), the sum divided by Σ w_i where `normalize` is on (Ilharco et al.
+2023, arXiv:2212.04089, §2). A negative weight takes a skill away.
+
+Where not to use: models with different bases; many models at weight 1.0, whose changes add up
+until the result forgets the base (try 0.3 to 0.5 each).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mdm_kit.maths.weighted_sum import weighted_sum
+from mdm_kit.methods.contract import MethodParams, PerModel, method, per_model, shared
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SMALLEST_DIVISOR = 1e-8
+"""Weights whose sum is smaller are not normalised, as in mergekit."""
+
+
+class Params(MethodParams):
+    """Parameters of `task_arithmetic`."""
+
+    weight: PerModel[float] = per_model(help="how much of the model's change is added")
+    normalize: bool = shared(default=False, help="divide the sum by the sum of the weights")
+    lambda_: float = shared(default=1.0, help="multiplies the whole merged change")
+    density: PerModel[float] = per_model(
+        default=1.0, minimum=0.0, maximum=1.0, help="unused", inert="nothing is dropped here"
+    )
+    rescale: bool = shared(default=False, help="unused", inert="nothing is dropped here")
+    int8_mask: bool = shared(default=False, help="unused", inert="no sign mask is stored")
+
+
+@method(
+    "task_arithmetic",
+    params=Params,
+    space="delta",
+    tiles="elementwise",
+    order_free=True,
+    dialect=True,
+)
+def task_arithmetic(deltas: Sequence[Tensor], p: Params) -> Tensor:
+    """k deltas (*S,) -> one delta (*S,), same dtype and device."""
+    total = math.fsum(p.weight) if p.normalize else 1.0
+    divisor = total if abs(total) >= SMALLEST_DIVISOR else 1.0
+    return weighted_sum(deltas, [p.lambda_ * w / divisor for w in p.weight])

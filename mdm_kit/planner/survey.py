@@ -1,0 +1,116 @@
+"""A survey: the recipe's models opened, their headers and configs read, nothing else touched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mdm_kit.errors import IntegrityError, MdmError
+from mdm_kit.recipe import Recipe
+from mdm_kit.sources import Checkpoint, Source, open_source
+from mdm_kit.words import Finding, Kind, Level, ModelRef, Place, shown
+
+
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    """One model of a recipe: its source, its headers, its config, where the recipe names it."""
+
+    name: str
+    source: Source
+    checkpoint: Checkpoint
+    config: Mapping[str, object] | None
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The models of a recipe in its order, the base among them or beside them."""
+
+    models: tuple[Surveyed, ...]
+    base: Surveyed | None
+    findings: tuple[Finding, ...]
+
+    @property
+    def sources(self) -> tuple[Surveyed, ...]:
+        """Return every distinct model once: the base first, then the others in recipe order."""
+        found = ([self.base] if self.base else []) + list(self.models)
+        return tuple({id(s.source): s for s in found}.values())
+
+    @property
+    def donor(self) -> Surveyed:
+        """The model that gives names, config and tokenizer: the base, else the first model."""
+        return self.base or self.models[0]
+
+    def close(self) -> None:
+        """Close every source."""
+        for surveyed in self.sources:
+            surveyed.source.close()
+
+
+class _Opener:
+    """Opens sources and collects what goes wrong instead of raising."""
+
+    def __init__(self, given: Mapping[str, Source]) -> None:
+        self.given = given
+        self.findings: list[Finding] = []
+
+    def open(self, ref: ModelRef, name: str, place: Place) -> Surveyed | None:
+        source = None
+        try:
+            source = self.given.get(str(ref)) or open_source(ref, name)
+            return Surveyed(name, source, source.headers(), _config(source), place)
+        except MdmError as error:
+            if source is not None:
+                source.close()
+            finding = _failure(error, place)
+            if all(finding.message != f.message for f in self.findings):
+                self.findings.append(finding)
+            return None
+
+
+def _failure(error: MdmError, place: Place) -> Finding:
+    kind = {3: Kind.MISFIT, 4: Kind.INTEGRITY, 5: Kind.SOURCE}.get(error.exit_code)
+    if kind is None:
+        raise error
+    return Finding(Level.ERROR, kind, str(error), place=place)
+
+
+def _config(source: Source) -> Mapping[str, object] | None:
+    raw = source.side_file("config.json")
+    if raw is None:
+        return None
+    try:
+        config = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(
+            f"{shown(source.name)}: config.json is not JSON ({shown(str(error))}); "
+            "get the file again or mend it"
+        ) from None
+    if not isinstance(config, dict):
+        raise IntegrityError(
+            f"{shown(source.name)}: config.json should hold a JSON object, found "
+            f"{type(config).__name__}"
+        )
+    return config
+
+
+def survey(recipe: Recipe, given: Mapping[str, Source] | None = None) -> Survey:
+    """Open every model of `recipe` and read its headers.
+
+    `given` maps model references, as the recipe writes them, to sources that are open already
+    (memory sources, sources at another place). What cannot be had becomes a finding; a survey with
+    errors among its findings holds the models that could be opened.
+    """
+    opener = _Opener(given or {})
+    models = [opener.open(m.ref, m.name, m.place) for m in recipe.models]
+    base = None
+    if recipe.base_model is not None:
+        refs = [m.ref for m in recipe.models]
+        if recipe.base_model.ref in refs:
+            base = models[refs.index(recipe.base_model.ref)]
+        else:
+            taken = {m.name for m in recipe.models}
+            name = "base" if "base" not in taken else "base_model"
+            base = opener.open(recipe.base_model.ref, name, recipe.base_model.place)
+    return Survey(tuple(m for m in models if m), base, tuple(opener.findings))

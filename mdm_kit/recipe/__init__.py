@@ -1,0 +1,58 @@
+"""Recipes: YAML text in mergekit's dialect to a typed `Recipe`, every value with its place.
+
+`read_recipe_text` and `load_recipe_file` return a `Parsed`: the recipe and everything wrong with
+it, at once. Scalars keep their text until a reader asks for a type; `compile_setting` says which
+value a parameter has for a tensor. Nothing here knows methods, models, network or clock.
+"""
+
+from mdm_kit.recipe.model import (
+    Filtered,
+    Filters,
+    Gradient,
+    ModelEntry,
+    Parameter,
+    Recipe,
+    Setting,
+    find_setting,
+)
+from mdm_kit.recipe.names import check_name
+from mdm_kit.recipe.nearest import did_you_mean, nearest
+from mdm_kit.recipe.plain import plain_setting
+from mdm_kit.recipe.quoting import quoted
+from mdm_kit.recipe.reading import Parsed, load_recipe_file, read_recipe_text
+from mdm_kit.recipe.references import LocatedRef, check_path, check_revision, parse_reference
+from mdm_kit.recipe.report import render
+from mdm_kit.recipe.rewriting import rewrite_references
+from mdm_kit.recipe.scalars import Scalar, WrongValue
+from mdm_kit.recipe.settings import CompiledSetting, Rule, compile_setting, resolve
+
+__all__ = [
+    "CompiledSetting",
+    "Filtered",
+    "Filters",
+    "Gradient",
+    "LocatedRef",
+    "ModelEntry",
+    "Parameter",
+    "Parsed",
+    "Recipe",
+    "Rule",
+    "Scalar",
+    "Setting",
+    "WrongValue",
+    "check_name",
+    "check_path",
+    "check_revision",
+    "compile_setting",
+    "did_you_mean",
+    "find_setting",
+    "load_recipe_file",
+    "nearest",
+    "parse_reference",
+    "plain_setting",
+    "quoted",
+    "read_recipe_text",
+    "render",
+    "resolve",
+    "rewrite_references",
+]

@@ -1,0 +1,98 @@
+"""From a model reference to the source that can read it."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mdm_kit.errors import SourceError
+from mdm_kit.sources.folder import FolderSource
+from mdm_kit.sources.hub import HubSource
+from mdm_kit.sources.hub_names import is_repo_id
+from mdm_kit.sources.whereabouts import at
+from mdm_kit.words import shown
+
+if TYPE_CHECKING:
+    from mdm_kit.sources.seam import Source
+    from mdm_kit.words import ModelRef
+
+_PUBLISHED_FOLDER = re.compile(r"local:.*", re.DOTALL)
+"""How a published recipe writes a folder: `local:<base name>@sha256:<digest>`, never its path."""
+
+
+def open_source(ref: ModelRef, name: str) -> Source:
+    """Return the source for `ref`, which the recipe calls `name`. Reads nothing of a Hub model.
+
+    A folder that exists wins over a repository of the same name. Raises `SourceError` for a
+    reference that names neither.
+    """
+    if ref.adapter is not None:
+        raise SourceError(
+            f"{at(name)}: '{shown(str(ref))}' names a LoRA adapter, and adapters are not available "
+            "in this version; merge it into its base first and name the merged model"
+        )
+    if _PUBLISHED_FOLDER.fullmatch(ref.path):
+        raise SourceError(
+            f"{at(name)}: '{shown(str(ref))}' stands for a folder of the machine this recipe was "
+            "published from; put the path of your copy of that folder in its place"
+        )
+    path = _as_path(ref.path)
+    if path is not None and path.is_dir():
+        if ref.revision is not None:
+            raise SourceError(
+                f"{at(name)}: '{shown(ref.path)}' is a folder, and a folder has no revisions; "
+                f"remove '@{shown(ref.revision)}'"
+            )
+        return FolderSource(name, path)
+    if path is not None and path.exists():
+        raise SourceError(
+            f"{at(name)}: expected a folder, found the file '{shown(ref.path)}'; "
+            "give the folder it lies in"
+        )
+    if _looks_like_path(ref.path):
+        raise SourceError(f"{at(name)}: no such folder: '{shown(ref.path)}'.{_guess(ref.path)}")
+    if not is_repo_id(ref.path):
+        raise SourceError(
+            f"{at(name)}: expected a folder or a Hub id such as owner/name, found "
+            f"'{shown(ref.path)}'; check the spelling"
+        )
+    return HubSource(name, ref.path, ref.revision)
+
+
+def _as_path(text: str) -> Path | None:
+    """Return `text` as a path, `~` expanded; None if no file system could hold it."""
+    if not text:  # to pathlib it is the current folder
+        return None
+    try:
+        path = Path(text).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError):  # too long, no such user, a NUL
+        return None
+    return path
+
+
+def _looks_like_path(text: str) -> bool:
+    return (
+        text in (".", "..")
+        or bool(re.match(r"[/~]|\.{1,2}[/\\]", text))
+        or (text.count("/") > 1 or "\\" in text or text.endswith("/"))
+    )
+
+
+def _guess(text: str) -> str:
+    """Return ` Did you mean ...?` for folders with similar names beside it, else nothing."""
+    path = _as_path(text)
+    if path is None:
+        return " Check the path"
+    try:
+        beside = [entry.name for entry in path.parent.iterdir() if entry.is_dir()]
+    except OSError:
+        return " Nor is there the folder it should lie in; check the path"
+    close = difflib.get_close_matches(path.name, beside, n=3)
+    if not close:
+        return " Check the path"
+    written = text.rstrip("/")
+    stem = written[: len(written) - len(path.name)] if written.endswith(path.name) else ""
+    return " Did you mean " + " or ".join(f"'{shown(stem + name)}'" for name in close) + "?"

@@ -1,0 +1,72 @@
+"""The small files beside the weights that may travel with a model, and no others.
+
+An allow-list: configuration, tokenizer, templates. Never a `.py`, never a README.
+"""
+
+from __future__ import annotations
+
+import re
+
+from mdm_kit.errors import UsageError
+from mdm_kit.words import shown
+
+MAX_SIDE_FILE_BYTES = 64 * 1024 * 1024
+"""Twice the largest tokenizer.json in wide use (Gemma 3, 33 MB)."""
+
+TOP_LEVEL = frozenset(
+    {
+        "added_tokens.json",
+        "chat_template.jinja",
+        "chat_template.json",
+        "config.json",
+        "config_sentence_transformers.json",
+        "generation_config.json",
+        "image_processor_config.json",
+        "merges.txt",
+        "modules.json",
+        "preprocessor_config.json",
+        "processor_config.json",
+        "sentence_bert_config.json",
+        "sentencepiece.bpe.model",
+        "special_tokens_map.json",
+        "spiece.model",
+        "tokenizer.json",
+        "tokenizer.model",
+        "tokenizer_config.json",
+        "video_preprocessor_config.json",
+        "vocab.json",
+        "vocab.txt",
+    }
+)
+"""The names transformers and sentence-transformers read beside the weights."""
+
+TEMPLATE_FOLDER = "additional_chat_templates"
+
+_PATTERNS = re.compile(
+    r"[A-Za-z0-9][\w.-]*\.tiktoken"
+    rf"|{TEMPLATE_FOLDER}/[A-Za-z0-9][\w.-]*\.jinja"
+    r"|[0-9]{1,2}_[A-Za-z]{1,40}/config\.json",  # the modules of sentence-transformers
+    re.ASCII,
+)
+
+_FOLDERS = re.compile(rf"{TEMPLATE_FOLDER}|[0-9]{{1,2}}_[A-Za-z]{{1,40}}", re.ASCII)
+
+
+def is_side_file(name: str) -> bool:
+    """Return whether `name`, a path with `/` from the model's top, is on the allow-list."""
+    return name in TOP_LEVEL or _PATTERNS.fullmatch(name) is not None
+
+
+def holds_side_files(folder: str) -> bool:
+    """Return whether a subfolder of this name may hold side files."""
+    return _FOLDERS.fullmatch(folder) is not None
+
+
+def allowed(name: str) -> str:
+    """Return `name` if it is on the allow-list, else raise `UsageError`."""
+    if not is_side_file(name):
+        raise UsageError(
+            f"'{shown(name)}' is not a side file; only configuration, tokenizer and template files "
+            "travel with a model"
+        )
+    return name
