@@ -95,4 +95,6 @@ def _failed(arguments: Sequence[str], message: str, exit_code: int) -> int:
 
 def run() -> None:
     """Entry point of the console script."""
+    # The Hub client's own bars would run across ours.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     sys.exit(main(sys.argv[1:]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,9 @@ def transformers() -> Any:
 
     Without types, for its own are partial and change from one release to the next.
     """
-    return importlib.import_module("transformers")
+    import transformers
+
+    return transformers
 
 
 @contextmanager

@@ -114,7 +114,7 @@ def train_base(
             starts = (draw.randrange(len(letters) - _TEXT_WIDTH) for _ in range(_TEXT_ROWS))
             ids = torch.stack([letters[s : s + _TEXT_WIDTH] for s in starts])  # (rows, width)
             return ids, ids
-        asked = [draw.choice(draw.choice((*tasks, tasks[1])).train) for _ in range(settings.rows)]
+        asked = [draw.choice(draw.choice(tasks).train) for _ in range(settings.rows)]
         return batch(tokenizer, [_hinted(q, draw, settings.right) for q in asked])
 
     _descend(model, rows, settings.base_steps, settings.base_rate, _named(progress, "base"))

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 MAX_INT_DIGITS = 20
 """2**64 - 1, the largest number the safetensors format can hold, has 20 digits."""
 
+_ODD_INTEGER = re.compile(rb"[0-9]{20}|-0")
+"""What an integer that is refused must hold; without one anywhere, each need not be looked at."""
+
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -53,7 +56,7 @@ def strict_json(
         value: object = json.loads(
             text,
             object_pairs_hook=finished,
-            parse_int=_integer,
+            parse_int=_integer if _ODD_INTEGER.search(data) else None,
             parse_float=_number,
             parse_constant=_constant,
         )

@@ -26,7 +26,8 @@ SIDE = {
 
 def recipe(root: Path, extra: str = "") -> str:
     return (
-        f"merge_method: task_arithmetic\nbase_model: {root}/base # the {root}/base folder\nmodels:\n"
+        f"merge_method: task_arithmetic\nbase_model: {root}/base # the {root}/base folder\n"
+        "models:\n"
         f"  - {{model: {root}/m1, parameters: {{weight: 0.5}}}}\n{extra}\n"
     )
 
@@ -139,6 +140,17 @@ def test_a_head_that_differs_is_not_dropped_by_a_tied_config(tmp_path: Path) -> 
     assert config["tie_word_embeddings"] is False
 
 
+def flip(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+def link_out(folder: Path) -> None:
+    (folder / "config.json").rename(folder.parent / "config.json")
+    (folder / "config.json").symlink_to(folder.parent / "config.json")
+
+
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
@@ -149,7 +161,7 @@ def test_a_head_that_differs_is_not_dropped_by_a_tied_config(tmp_path: Path) -> 
         (lambda f: (f / "config.json").write_bytes(b"{}"), "config.json: expected"),
         (lambda f: (f / "extra.safetensors").write_bytes(b""), "extra.safetensors"),
         (lambda f: (f / "model.safetensors").unlink(), "model.safetensors: is missing"),
-        (lambda f: link_out(f), "outside of the folder"),
+        (link_out, "outside of the folder"),
     ],
 )
 def test_verify_names_every_harm(merged: Path, harm: object, said: str) -> None:
@@ -158,17 +170,6 @@ def test_verify_names_every_harm(merged: Path, harm: object, said: str) -> None:
     found = verify_folder(merged)
     assert not found.sound
     assert said in "\n".join(found.faults)
-
-
-def flip(path: Path, at: int) -> None:
-    data = bytearray(path.read_bytes())
-    data[at] ^= 1
-    path.write_bytes(data)
-
-
-def link_out(folder: Path) -> None:
-    (folder / "config.json").rename(folder.parent / "config.json")
-    (folder / "config.json").symlink_to(folder.parent / "config.json")
 
 
 def test_the_card_may_be_edited(merged: Path) -> None:

@@ -108,7 +108,7 @@ def ulp(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the spacing of `dtype`'s numbers at each element of `x`, in float64."""
     info = torch.finfo(dtype)
     _, exponent = torch.frexp(x.double().abs().clamp(min=info.smallest_normal))
-    return torch.ldexp(torch.tensor(info.eps, dtype=torch.float64), exponent - 1)
+    return torch.ldexp(torch.full_like(x, info.eps, dtype=torch.float64), exponent - 1)
 
 
 def assert_float32_merge(got: Tensor, want: Tensor, origin: Tensor) -> None:

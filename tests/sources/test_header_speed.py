@@ -21,10 +21,14 @@ def test_fifty_thousand_tensors() -> None:
     }
     text = json.dumps(entries).encode()
     prefix = len(text).to_bytes(8, "little") + text
-    took = []
+    took, bare = [], []
     for _ in range(3):  # the best of three: others share the machine
         start = time.process_time()
         header = parse_header("m", "f", prefix, len(prefix) + 64 * 50_000)
         took.append(time.process_time() - start)
+        start = time.process_time()
+        json.loads(text)
+        bare.append(time.process_time() - start)
     assert len(header.tensors) == 50_000
-    assert min(took) < LIMIT_S
+    # On a machine so slow or busy that JSON alone is slow, in proportion to that.
+    assert min(took) < max(LIMIT_S, 6 * min(bare))
