@@ -49,6 +49,7 @@ def plan(
     *,
     shard_nbytes: int | None = None,
     threads: int | None = None,
+    memory_nbytes: int | None = None,
     sources: Mapping[str, Source] | None = None,
 ) -> Plan:
     """Plan a merge from headers alone; nothing is downloaded or written.
@@ -58,6 +59,7 @@ def plan(
     them. The plan holds files open: close it, or use it in a `with`. Raises `RecipeError` for a
     recipe that is wrong in itself.
     """
+    from mdm_kit.planner.costs import DEFAULT_MEMORY_NBYTES
     from mdm_kit.planner.planning import DEFAULT_SHARD_NBYTES, make_plan
 
     filename = "recipe.yml"
@@ -70,6 +72,7 @@ def plan(
         recipe,
         shard_nbytes=shard_nbytes or DEFAULT_SHARD_NBYTES,
         threads=threads,
+        memory_nbytes=memory_nbytes or DEFAULT_MEMORY_NBYTES,
         given=sources,
         filename=filename,
     )
@@ -82,6 +85,7 @@ def merge(
     *,
     device: str = "auto",
     threads: int | None = None,
+    memory_nbytes: int | None = None,
     shard_nbytes: int | None = None,
     restart: Restart = "auto",
     overwrite: bool = False,
@@ -92,13 +96,20 @@ def merge(
     """Merge the models of `recipe` into the new folder `out`.
 
     `restart` is `auto` (take up an interrupted merge of the same plan), `resume` (the same) or
-    `fresh` (throw it away). `threads` are worker threads, one per core if None. Raises
+    `fresh` (throw it away). `threads` are worker threads, one per core if None; `memory_nbytes` is
+    what their tensors may take, 2 GB if None, and decides which tensors are read once. Raises
     `RecipeError`, `FindingsError` and what `mdm_kit.run.merge.run_plan` raises; `out` is then as it
     was.
     """
     from mdm_kit.run.merge import run_plan
 
-    with plan(recipe, shard_nbytes=shard_nbytes, threads=threads, sources=sources) as made:
+    with plan(
+        recipe,
+        shard_nbytes=shard_nbytes,
+        threads=threads,
+        memory_nbytes=memory_nbytes,
+        sources=sources,
+    ) as made:
         return run_plan(
             made,
             Path(out),

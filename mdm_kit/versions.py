@@ -12,4 +12,4 @@ def tool() -> str:
 
 def libraries() -> dict[str, str]:
     """Return the versions of the libraries that do arithmetic or write files."""
-    return {name: version(name) for name in ("mdm-kit", "numpy", "safetensors", "torch")}
+    return {name: version(name) for name in ("llvmlite", "mdm-kit", "numba", "numpy", "torch")}

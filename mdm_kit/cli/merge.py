@@ -17,6 +17,7 @@ from mdm_kit.errors import UsageError
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @options.threads
+@options.max_memory
 @options.shard_size
 @click.option("--resume", is_flag=True, help="Go on with an interrupted merge (the default).")
 @click.option("--fresh", is_flag=True, help="Throw an interrupted merge away and start anew.")
@@ -28,6 +29,7 @@ def command(
     out: Path,
     device: str,
     threads: int | None,
+    max_memory: int,
     shard_size: int,
     resume: bool,
     fresh: bool,
@@ -50,7 +52,7 @@ def command(
 
     started = time.monotonic()
     check_output(out.absolute(), overwrite=overwrite)
-    with plan(recipe, shard_nbytes=shard_size, threads=threads) as made:
+    with plan(recipe, shard_nbytes=shard_size, threads=threads, memory_nbytes=max_memory) as made:
         made.check()
         show_findings(made)
         from mdm_kit.run.merge import run_plan

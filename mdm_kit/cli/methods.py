@@ -49,7 +49,7 @@ def _explain(method: Method) -> None:
                 "each model" if s.per_model else "the merge",
                 s.type.__name__,
                 "required" if s.required else _default(s),
-                s.help,
+                f"{s.help}: {', '.join(s.choices)}" if s.choices else s.help,
             )
             for s in method.params.specs()
         ],
@@ -76,6 +76,7 @@ def _document(method: Method) -> dict[str, Any]:
                 "type": s.type.__name__,
                 "required": s.required,
                 "default": s.default,
+                "choices": list(s.choices),
                 "minimum": s.minimum,
                 "maximum": s.maximum,
                 "help": s.help,

@@ -36,4 +36,11 @@ shard_size = click.option(
 threads = click.option(
     "--threads", type=click.IntRange(1, 256), default=None, help="Workers.  [default: one per core]"
 )
+max_memory = click.option(
+    "--max-memory",
+    type=Size(),
+    default="2GB",
+    show_default=True,
+    help="Memory for tensors; those that do not fit whole are read twice where a method measures.",
+)
 recipe_file = click.argument("recipe", type=click.Path())

@@ -17,15 +17,18 @@ if TYPE_CHECKING:
 @options.recipe_file
 @options.shard_size
 @options.threads
+@options.max_memory
 @options.as_json
-def command(recipe: str, shard_size: int, threads: int | None, as_json: bool) -> int:
+def command(
+    recipe: str, shard_size: int, threads: int | None, max_memory: int, as_json: bool
+) -> int:
     """Show what merging RECIPE would read, write and need; nothing is downloaded or written.
 
     Reads the recipe and the headers of its models. Everything wrong is reported at once.
     """
     from mdm_kit.api import plan
 
-    with plan(recipe, shard_nbytes=shard_size, threads=threads) as made:
+    with plan(recipe, shard_nbytes=shard_size, threads=threads, memory_nbytes=max_memory) as made:
         if as_json:
             click.echo(json.dumps(made.to_json()))
         elif not made.exit_code:
@@ -67,7 +70,9 @@ def show_plan(made: Plan) -> None:
     dtypes = sorted({p.write.dtype for s in made.shards for p in s.tensors})
     first = made.shards[0].name
     shards = first if len(made.shards) == 1 else f"{first} ... {len(made.shards)} files"
-    passes = "one pass" if costs.passes == 1 else f"{costs.passes} passes"
+    passes = "one pass"
+    if costs.read_twice:
+        passes = f"two passes ({costs.read_twice:,} tensors are read twice)"
     facts(
         [
             ("method", f"{made.method} - {methods()[made.method].title}"),

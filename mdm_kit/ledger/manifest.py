@@ -59,6 +59,32 @@ class TensorEntry(_Entry):
     blake3: Blake3
     rule: str
     shard: str
+    weights: list[float] | None = None
+
+
+class GroupEntry(_Entry):
+    """Tensors that were made orthogonal together.
+
+    `q` are the energies of the components, in the order of the models; `dependent` names the models
+    whose delta lies in the span of others; `largest_cosine` is between two deltas.
+    """
+
+    tensors: list[str]
+    q: list[float]
+    dependent: list[str]
+    largest_cosine: float
+
+
+class LedgerEntry(_Entry):
+    """The ledger file: inner products of the models' deltas, one row of its `gram` per tensor.
+
+    A row is a lower triangle, (0,0), (1,0), (1,1), ..., of the `models` in this order.
+    """
+
+    file: str
+    sha256: Sha256
+    models: list[str]
+    tensors: list[str]
 
 
 class FileEntry(_Entry):
@@ -101,6 +127,9 @@ class Manifest(_Entry):
     device: str
     sources: list[SourceEntry]
     tensors: dict[str, TensorEntry]
+    groups: dict[str, GroupEntry]
+    ledger: LedgerEntry | None
+    findings: list[str]
     shards: dict[str, FileEntry]
     files: dict[str, FileEntry]
     history: list[Event]

@@ -1,8 +1,13 @@
-"""What a merge method is: a docstring, a typed parameter model, a pure function over tensors.
+"""What a merge method is: a docstring, a typed parameter model, a pure function.
 
-A method file reads like its paper. `space` is a unit system: a `weight` method sees the models'
-weights, a `delta` method sees what each model changed, and the executor subtracts and re-adds the
-base in one place. `tiles` says whether a wide tensor may be cut before the method sees it.
+A method file reads like its paper. `space` is a unit system: a `weight` method works on the models'
+weights, a `delta` method on what each model changed, and the executor subtracts and re-adds the
+base in one place.
+
+A *fold* method gives one coefficient per model and leaves the sum to the executor, which needs no
+tensor of its own for it. Its coefficients may depend on inner products of the deltas: then it says
+so by a `solve` function, which turns the summed Gram matrix of a group of tensors into an
+orthogonal basis, once per group, from scalars alone.
 """
 
 from __future__ import annotations
@@ -12,17 +17,15 @@ import types
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, dataclass_transform
+from typing import Any, Literal, TypeVar, dataclass_transform
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from mdm_kit.maths.orthogonal import Basis, Gram
 
 T = TypeVar("T")
 PerModel = tuple[T, ...]
 """A parameter with one value per model, in the order of the recipe."""
 
 Space = Literal["weight", "delta"]
-Tiles = Literal["elementwise", "rows", "whole"]
 Scalar = float | bool | str | None
 
 _REQUIRED: Any = object()
@@ -32,8 +35,9 @@ _REQUIRED: Any = object()
 class ParamSpec:
     """One parameter of a method: its name in a recipe, its type and its bounds.
 
-    `type` is the scalar type a recipe's value is read as. `inert` is the reason why a value other
-    than the default changes nothing here, for keys other tools' recipes carry.
+    `type` is the scalar type a recipe's value is read as; a text is one of `choices`. A `constant`
+    has one value for the whole merge, and no gradient or filter. `inert` is the reason why a value
+    other than the default changes nothing here, for keys other tools' recipes carry.
     """
 
     name: str
@@ -44,6 +48,8 @@ class ParamSpec:
     default: Scalar
     minimum: float | None
     maximum: float | None
+    choices: tuple[str, ...]
+    constant: bool
     help: str
     inert: str
 
@@ -64,7 +70,15 @@ def per_model(
 ) -> Any:
     """Declare a parameter each model has its own value of; `default` stands for every model."""
     default = default if default is _REQUIRED else (default,)
-    return _specified(default, help=help, minimum=minimum, maximum=maximum, inert=inert)
+    return _specified(
+        default,
+        help=help,
+        minimum=minimum,
+        maximum=maximum,
+        inert=inert,
+        choices=(),
+        constant=False,
+    )
 
 
 def shared(
@@ -76,10 +90,25 @@ def shared(
     inert: str = "",
 ) -> Any:
     """Declare a parameter the whole merge has one value of (per tensor, where it is a gradient)."""
-    return _specified(default, help=help, minimum=minimum, maximum=maximum, inert=inert)
+    return _specified(
+        default,
+        help=help,
+        minimum=minimum,
+        maximum=maximum,
+        inert=inert,
+        choices=(),
+        constant=False,
+    )
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(per_model, shared))
+def choice(default: str, *, options: tuple[str, ...], help: str) -> Any:  # noqa: A002
+    """Declare a word the whole merge has one of, the same for every tensor."""
+    return _specified(
+        default, help=help, minimum=None, maximum=None, inert="", choices=options, constant=True
+    )
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(per_model, shared, choice))
 class MethodParams:
     """Base of every method's parameters; subclasses are frozen dataclasses.
 
@@ -125,24 +154,26 @@ def _spec(field: dataclasses.Field[Any], hint: Any) -> ParamSpec:
     )
 
 
-Kernel = Callable[[Sequence["Tensor"], Any], "Tensor"]
+Coefficients = Callable[..., Sequence[float]]
+Solve = Callable[[Gram, Any], Basis]
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
     """A registered merge method.
 
-    `kernel(tensors, params)` takes the k inputs of one tensor or tile, all of one shape, dtype and
-    device, and returns the merged one; it leaves its inputs alone. `order_free` promises that
-    permuting the models (with their parameters) changes the result by rounding alone.
+    `coefficients(params)` returns one factor per model. Where there is a `solve`, it is
+    `coefficients(params, basis)`, with `basis = solve(gram, params)` from the Gram matrix of all
+    tensors that share a group; `order_free` promises
+    that permuting the models (with their parameters) changes the result by rounding alone.
     `dialect` is true where mergekit knows the method by the same name.
     """
 
     name: str
     params: type[MethodParams]
-    kernel: Kernel
+    coefficients: Coefficients
+    solve: Solve | None
     space: Space
-    tiles: Tiles
     min_models: int
     max_models: int | None
     order_free: bool
@@ -160,31 +191,31 @@ class Method:
         return self.space == "delta"
 
 
-def method(
+def fold_method(
     name: str,
     *,
     params: type[MethodParams],
     space: Space,
-    tiles: Tiles,
+    solve: Solve | None = None,
     min_models: int = 1,
     max_models: int | None = None,
     order_free: bool,
     dialect: bool = False,
-) -> Callable[[Kernel], Method]:
+) -> Callable[[Coefficients], Method]:
     """Turn a method file's function into the `Method` the folder's discovery finds."""
 
-    def register(kernel: Kernel) -> Method:
+    def register(coefficients: Coefficients) -> Method:
         return Method(
             name=name,
             params=params,
-            kernel=kernel,
+            coefficients=coefficients,
+            solve=solve,
             space=space,
-            tiles=tiles,
             min_models=min_models,
             max_models=max_models,
             order_free=order_free,
             dialect=dialect,
-            doc=kernel.__globals__["__doc__"],
+            doc=coefficients.__globals__["__doc__"],
         )
 
     return register

@@ -10,14 +10,8 @@ average is noise.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from mdm_kit.maths.weighted_sum import weighted_sum
-from mdm_kit.methods.contract import MethodParams, PerModel, method, per_model, shared
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from mdm_kit.methods.contract import MethodParams, PerModel, fold_method, per_model, shared
 
 
 class Params(MethodParams):
@@ -36,8 +30,8 @@ class Params(MethodParams):
         return ""
 
 
-@method("linear", params=Params, space="weight", tiles="elementwise", order_free=True, dialect=True)
-def linear(weights: Sequence[Tensor], p: Params) -> Tensor:
-    """k weights (*S,) -> one weight (*S,), same dtype and device."""
+@fold_method("linear", params=Params, space="weight", order_free=True, dialect=True)
+def linear(p: Params) -> list[float]:
+    """Return each model's share, k numbers."""
     total = math.fsum(p.weight) if p.normalize else 1.0
-    return weighted_sum(weights, [w / total for w in p.weight])
+    return [w / total for w in p.weight]

@@ -8,31 +8,18 @@ Where not to use: with more than one model; that is a merge and needs a method t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-from mdm_kit.methods.contract import MethodParams, PerModel, method, per_model
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from mdm_kit.methods.contract import MethodParams, PerModel, fold_method, per_model
 
 
 class Params(MethodParams):
     """Parameters of `passthrough`."""
 
-    scale: PerModel[float | None] = per_model(default=None, help="multiplies the weights")
+    scale: PerModel[float] = per_model(default=1.0, help="multiplies the weights")
 
 
-@method(
-    "passthrough",
-    params=Params,
-    space="weight",
-    tiles="elementwise",
-    max_models=1,
-    order_free=True,
-    dialect=True,
+@fold_method(
+    "passthrough", params=Params, space="weight", max_models=1, order_free=True, dialect=True
 )
-def passthrough(weights: Sequence[Tensor], p: Params) -> Tensor:
-    """One weight (*S,) -> the same, or a new one (*S,) scaled."""
-    (scale,) = p.scale
-    return weights[0] if scale is None else weights[0] * scale
+def passthrough(p: Params) -> list[float]:
+    """Return the one model's factor."""
+    return list(p.scale)

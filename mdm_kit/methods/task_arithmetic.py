@@ -10,14 +10,8 @@ until the result forgets the base (try 0.3 to 0.5 each).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from mdm_kit.maths.weighted_sum import weighted_sum
-from mdm_kit.methods.contract import MethodParams, PerModel, method, per_model, shared
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from mdm_kit.methods.contract import MethodParams, PerModel, fold_method, per_model, shared
 
 SMALLEST_DIVISOR = 1e-8
 """Weights whose sum is smaller are not normalised, as in mergekit."""
@@ -36,16 +30,9 @@ class Params(MethodParams):
     int8_mask: bool = shared(default=False, help="unused", inert="no sign mask is stored")
 
 
-@method(
-    "task_arithmetic",
-    params=Params,
-    space="delta",
-    tiles="elementwise",
-    order_free=True,
-    dialect=True,
-)
-def task_arithmetic(deltas: Sequence[Tensor], p: Params) -> Tensor:
-    """k deltas (*S,) -> one delta (*S,), same dtype and device."""
+@fold_method("task_arithmetic", params=Params, space="delta", order_free=True, dialect=True)
+def task_arithmetic(p: Params) -> list[float]:
+    """Return what each model's delta is multiplied by, k numbers."""
     total = math.fsum(p.weight) if p.normalize else 1.0
     divisor = total if abs(total) >= SMALLEST_DIVISOR else 1.0
-    return weighted_sum(deltas, [p.lambda_ * w / divisor for w in p.weight])
+    return [p.lambda_ * w / divisor for w in p.weight]

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mdm_kit.methods.registry import methods
 from mdm_kit.planner.layout import Shard
 from mdm_kit.planner.nodes import Write
 from mdm_kit.planner.survey import Surveyed
 from mdm_kit.words import DTYPES
 
 TILE_ELEMENTS = 1 << 18
-"""Elements of one block: 1 MiB of float32, so that the inputs of a few models stay in a core's
-second-level cache together."""
+"""Elements of one tile, four blocks of a measured sum: 512 KiB of bfloat16 from each model, so that
+the inputs of a few models stay in a core's second-level cache together."""
 SPARE_TILES = 2
 """Finished tiles that may wait to be hashed and written, beyond one for each worker."""
+DEFAULT_MEMORY_NBYTES = 2_000_000_000
+"""Memory a merge may take for its tensors where nobody says how much."""
 _HEADER_COPIES = 8
 """Memory a header takes once parsed and planned, as a multiple of its text; measured on 10,000
 tensors in four models."""
@@ -25,12 +26,14 @@ tensors in four models."""
 class Costs:
     """Bytes and passes of a merge.
 
-    `read_nbytes` counts each source tensor once per pass; `download_nbytes` what is not on this
-    machine yet; `memory_nbytes` is the peak beyond the interpreter and its libraries with
-    `threads` workers; `disk_nbytes` the room the output takes while it is written.
+    `read_nbytes` counts every byte as often as it is read; `read_twice` are the tensors that are
+    read for their inner products and once more for the sum. `download_nbytes` is not on this
+    machine yet; `memory_nbytes` is the peak beyond the interpreter and its libraries with `threads`
+    workers; `disk_nbytes` the room the output takes while it is written.
     """
 
     read_nbytes: int
+    read_twice: int
     download_nbytes: int
     write_nbytes: int
     disk_nbytes: int
@@ -40,42 +43,61 @@ class Costs:
     barriers: int
 
 
-def tile_elements(write: Write) -> int:
-    """Return how many elements of a tensor are worked on at a time: a tile, or all of it."""
-    n = max(1, write.nbytes * 8 // DTYPES[write.dtype].bits)
-    apply = write.apply()
-    if apply is None or methods()[apply.method].tiles == "elementwise":
-        return min(n, TILE_ELEMENTS)
-    return n
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How many workers there are and how much memory their tensors may take."""
+
+    threads: int
+    memory_nbytes: int = DEFAULT_MEMORY_NBYTES
+
+    def reads_once(self, write: Write) -> bool:
+        """Whether a tensor is measured, solved and folded in one reading.
+
+        Only where no other tensor shares its group, and where its inputs fit the budget whole.
+        """
+        apply = write.apply()
+        if apply is None or apply.group != write.name:
+            return apply is None or apply.group is None
+        return self.memory_of(write, write.nbytes * 8 // DTYPES[write.dtype].bits) <= (
+            self.memory_nbytes
+        )
+
+    def memory_of(self, write: Write, tile: int) -> int:
+        """Return the bytes all workers take for tiles of `tile` elements of this tensor."""
+        reads = write.reads()
+        widest = max((DTYPES[r.info.dtype].bits // 8 for r in reads), default=0)
+        out = DTYPES[write.dtype].bits // 8
+        inputs = self.threads * len(reads) * widest
+        return tile * (inputs + (self.threads + SPARE_TILES) * max(1, out))
 
 
-def costs(sources: Sequence[Surveyed], shards: Sequence[Shard], threads: int) -> Costs:
-    """Count what writing `shards` from `sources` takes with `threads` workers."""
+def costs(sources: Sequence[Surveyed], shards: Sequence[Shard], budget: Budget) -> Costs:
+    """Count what writing `shards` from `sources` takes."""
     writes = [p.write for s in shards for p in s.tensors]
+    twice = [w for w in writes if not budget.reads_once(w)]
     write_nbytes = sum(s.nbytes for s in shards)
     headers = sum(f.header_nbytes for s in sources for f in s.checkpoint.files)
     return Costs(
-        read_nbytes=sum(r.info.nbytes for w in writes for r in w.reads()),
+        read_nbytes=sum(map(_read_nbytes, writes)) + sum(map(_read_nbytes, twice)),
+        read_twice=len(twice),
         download_nbytes=sum(
             f.nbytes for s in sources for f in s.checkpoint.files if not f.in_cache
         ),
         write_nbytes=write_nbytes,
         disk_nbytes=write_nbytes,
-        memory_nbytes=_HEADER_COPIES * headers + max(map(_memory(threads), writes), default=0),
-        threads=threads,
-        passes=1,
-        barriers=0,
+        memory_nbytes=_HEADER_COPIES * headers + max((_peak(w, budget) for w in writes), default=0),
+        threads=budget.threads,
+        passes=2 if twice else 1,
+        barriers=1 if twice else 0,
     )
 
 
-def _memory(threads: int):  # type: ignore[no-untyped-def]
-    def memory(write: Write) -> int:
-        tile = tile_elements(write)
-        apply = write.apply()
-        wide = DTYPES["F64" if apply and apply.compute == "float64" else "F32"].bits // 8
-        inputs = sum(DTYPES[r.info.dtype].bits // 8 + wide for r in write.reads())
-        temporaries = 3 * wide  # the method's sum and one product, the folded result
-        out = DTYPES[write.dtype].bits // 8
-        return tile * (threads * (inputs + temporaries) + (threads + SPARE_TILES) * out)
+def _read_nbytes(write: Write) -> int:
+    return sum(r.info.nbytes for r in write.reads())
 
-    return memory
+
+def _peak(write: Write, budget: Budget) -> int:
+    n = max(1, write.nbytes * 8 // DTYPES[write.dtype].bits)
+    apply = write.apply()
+    whole = apply is not None and apply.group is not None and budget.reads_once(write)
+    return budget.memory_of(write, n if whole else min(n, TILE_ELEMENTS))

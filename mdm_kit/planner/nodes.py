@@ -34,12 +34,17 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """A method on k inputs; `compute` is the dtype of its arithmetic, by torch name."""
+    """A method on k inputs; `compute` is the dtype of its arithmetic, by torch name.
+
+    `group` names the tensors that are solved together where the method needs their inner products:
+    the only barrier of a plan. It is None for a method that knows its coefficients beforehand.
+    """
 
     method: str
     inputs: tuple[Read | Delta, ...]
     params: MethodParams
     compute: str
+    group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,12 @@ class Parameters:
             else:
                 setting, problems = compile_setting([p.setting], _reader(spec), p.name)
                 self.findings += problems
+                if spec.constant and not isinstance(p.setting, Scalar):
+                    self._error(
+                        p.place,
+                        f"{p.name!r} has one value for the whole merge",
+                        f"write {p.name}: {spec.default}, without gradient or filter",
+                    )
                 if spec.inert and not problems:
                     self._note(p, spec)
                 compiled[p.name] = setting.rules
@@ -152,7 +158,7 @@ def _reader(spec: ParamSpec) -> Callable[[Scalar], Value]:
         if spec.type is bool:
             return scalar.as_boolean()
         if spec.type is str:
-            return scalar.as_text()
+            return scalar.as_choice(spec.choices)
         number = float(scalar.as_number())
         low, high = spec.minimum, spec.maximum
         if (low is not None and number < low) or (high is not None and number > high):

@@ -48,6 +48,14 @@ def depths(names: Iterable[str]) -> dict[str, float]:
     }
 
 
+def group_of(name: str, scope: str) -> str:
+    """Return which tensors `name` is solved together with: itself, its layer, or all of them."""
+    if scope == "global":
+        return "all tensors"
+    position = layer_position(name) if scope == "layer" else None
+    return f"{position.stack}{position.index}" if position else name
+
+
 def is_embedding(name: str) -> bool:
     """Whether a tensor holds the token embedding, one row per token."""
     return _EMBEDDING.search(name) is not None

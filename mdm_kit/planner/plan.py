@@ -12,9 +12,9 @@ from typing import Any, Literal, Self
 
 from mdm_kit.errors import FindingsError
 from mdm_kit.methods.contract import MethodParams
-from mdm_kit.planner.costs import Costs
+from mdm_kit.planner.costs import Budget, Costs
 from mdm_kit.planner.layout import Placed, Shard
-from mdm_kit.planner.nodes import Apply, Delta, Fold, Read, Same
+from mdm_kit.planner.nodes import Apply, Delta, Fold, Read, Same, Write
 from mdm_kit.recipe import Recipe, render
 from mdm_kit.sources import Checkpoint, Source
 from mdm_kit.words import EXIT_CODES, Finding, Kind, Level
@@ -56,6 +56,7 @@ class Plan:
     shards: tuple[Shard, ...]
     findings: tuple[Finding, ...]
     costs: Costs
+    budget: Budget
     filename: str = "recipe.yml"
 
     @property
@@ -89,6 +90,11 @@ class Plan:
     def __exit__(self, *_: object) -> None:
         """Close the sources."""
         self.close()
+
+    @property
+    def writes(self) -> list[Write]:
+        """Return every output tensor in the order of the files' bytes: the plan's order."""
+        return [p.write for s in self.shards for p in s.tensors]
 
     @property
     def n_tensors(self) -> int:
@@ -171,6 +177,7 @@ def _apply_json(apply: Apply, values: dict[int, dict[str, Any]]) -> dict[str, An
     return {
         "method": apply.method,
         "compute": apply.compute,
+        "group": apply.group,
         "params": values[id(apply.params)],
         "inputs": [_read_json(i.source if isinstance(i, Delta) else i) for i in apply.inputs],
     }

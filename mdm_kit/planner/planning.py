@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from mdm_kit.methods.contract import Method, MethodParams
 from mdm_kit.methods.registry import methods
 from mdm_kit.planner.agreement import misfits
-from mdm_kit.planner.costs import costs
+from mdm_kit.planner.costs import DEFAULT_MEMORY_NBYTES, Budget, costs
 from mdm_kit.planner.layout import lay_out
 from mdm_kit.planner.nodes import Apply, Delta, Fold, Read, Same, Write
 from mdm_kit.planner.parameters import Missing, Parameters
-from mdm_kit.planner.patterns import depths
+from mdm_kit.planner.patterns import depths, group_of
 from mdm_kit.planner.plan import Plan, PlannedSource
 from mdm_kit.planner.survey import Survey, Surveyed, survey
 from mdm_kit.recipe import ModelEntry, Recipe, did_you_mean
@@ -43,6 +43,7 @@ def make_plan(
     *,
     shard_nbytes: int = DEFAULT_SHARD_NBYTES,
     threads: int | None = None,
+    memory_nbytes: int = DEFAULT_MEMORY_NBYTES,
     given: Mapping[str, Source] | None = None,
     filename: str = "recipe.yml",
 ) -> Plan:
@@ -66,6 +67,7 @@ def make_plan(
     if _errors(found):
         return _empty(recipe, filename, found, surveyed)
     shards = lay_out(writes, shard_nbytes)
+    budget = Budget(threads or default_threads(), memory_nbytes)
     return Plan(
         recipe=recipe,
         method=method.name,
@@ -73,7 +75,8 @@ def make_plan(
         sources=tuple(_planned(s, recipe, method) for s in surveyed.sources),
         shards=shards,
         findings=tuple(found),
-        costs=costs(surveyed.sources, shards, threads or default_threads()),
+        costs=costs(surveyed.sources, shards, budget),
+        budget=budget,
         filename=filename,
     )
 
@@ -88,7 +91,8 @@ def _empty(
     if surveyed is not None:
         surveyed.close()
     method = recipe.merge_method.text
-    return Plan(recipe, method, "", (), (), tuple(found), costs((), (), 1), filename)
+    none = Budget(1)
+    return Plan(recipe, method, "", (), (), tuple(found), costs((), (), none), none, filename)
 
 
 def _method_of(recipe: Recipe) -> tuple[Method | None, Parameters | None, list[Finding]]:
@@ -201,11 +205,12 @@ def _write(
     out = recipe.out_dtype or recipe.dtype or DTYPES[like.dtype]
     nbytes = like.n_elements * out.bits // 8
     root: Apply | Fold
+    group = group_of(name, getattr(params, "scope", "tensor")) if method.solve else None
     if inputs.base is not None:
         base = Read(inputs.base.checkpoint.tensors[name])
         compute = _compute(recipe, out, (*models, base), in_weights=False)
         deltas = tuple(Delta(m, base) for m in models)
-        root = Fold(base, Apply(method.name, deltas, params, compute))
+        root = Fold(base, Apply(method.name, deltas, params, compute, group))
     else:
         compute = _compute(recipe, out, models, in_weights=True)
         root = Apply(method.name, models, params, compute)

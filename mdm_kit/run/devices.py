@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from mdm_kit.errors import UsageError
 
-if TYPE_CHECKING:
-    import torch
+_NVIDIA_NODES = ("/dev/nvidiactl", "/dev/dxg")
+"""What the CUDA driver offers on Linux and on WSL; without them torch need not be asked."""
 
 
-def pick_device(wanted: str) -> torch.device:
-    """Return the torch device for `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+def pick_device(wanted: str) -> str:
+    """Return the torch name of the device for `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
 
     `auto` takes the first CUDA card, else the CPU. Raises `UsageError` for a name that is none of
     these and for a device this machine or this build of torch does not have.
     """
+    if wanted == "cpu" or (wanted == "auto" and not any(Path(n).exists() for n in _NVIDIA_NODES)):
+        return "cpu"
     import torch
 
     if wanted == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(wanted)
     except RuntimeError:
         device = None
-    if device is None or device.type not in ("cpu", "cuda", "mps"):
+    if device is None or device.type not in ("cuda", "mps"):
         raise UsageError(f"device {wanted!r} is not known: expected auto, cpu, cuda, cuda:N or mps")
     have = {
-        "cpu": 1,
         "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
         "mps": int(torch.backends.mps.is_available()),
     }[device.type]
@@ -36,4 +37,4 @@ def pick_device(wanted: str) -> torch.device:
             f"device {wanted!r} is not there: torch {torch.__version__} sees {have} "
             f"{device.type} device(s) on this machine; --device cpu always works"
         )
-    return device
+    return str(device)

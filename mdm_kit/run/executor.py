@@ -1,8 +1,8 @@
-"""The executor: streams a plan's tiles through a few workers, in order, in constant memory.
+"""The executor: streams tiles through a few workers, in order, in constant memory.
 
-Workers read and compute tiles side by side; the caller hashes and writes them in the order of the
-output file. A fixed number of output blocks goes round, so memory depends on neither the model nor
-the shard, and the bytes depend on neither the number of workers nor who was faster.
+Workers read and compute tiles side by side; the caller takes the results in the tiles' order. A
+fixed number of output blocks goes round, so memory depends on neither the model nor the shard, and
+the bytes depend on neither the number of workers nor who was faster.
 """
 
 from __future__ import annotations
@@ -10,64 +10,56 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol, TypeVar
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
-from mdm_kit.planner.costs import SPARE_TILES, tile_elements
-from mdm_kit.planner.layout import Shard
-from mdm_kit.planner.nodes import Write
-from mdm_kit.run.tile import Tile
-from mdm_kit.words import DTYPES
+from mdm_kit.planner.costs import SPARE_TILES
 
-
-def tiles_of(write: Write) -> Iterator[Tile]:
-    """Yield the tiles of an output tensor, first element first; none for an empty tensor."""
-    n = write.nbytes * 8 // DTYPES[write.dtype].bits
-    step = tile_elements(write)
-    for start in range(0, n, step):
-        yield Tile(write, start, min(step, n - start))
+Bytes = NDArray[np.uint8]
 
 
-def tiles_of_shard(shard: Shard) -> Iterator[Tile]:
-    """Yield the tiles of a shard in the order of their bytes."""
-    for placed in shard.tensors:
-        yield from tiles_of(placed.write)
+class Job(Protocol):
+    """A piece of work with a result of known size."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the result."""
+
+
+J = TypeVar("J", bound=Job)
 
 
 def stream(
-    tiles: Iterable[Tile], kernel: Callable[[Tile, torch.Tensor], None], threads: int
-) -> Generator[tuple[Tile, memoryview]]:
-    """Compute `tiles` with `threads` workers and yield each with its bytes, in the given order.
+    jobs: Iterable[J], work: Callable[[J, Bytes], None], threads: int
+) -> Generator[tuple[J, Bytes]]:
+    """Do `work(job, out)` with `threads` workers and yield each job with its result, in order.
 
-    The bytes are valid until the next one is asked for. An error of the kernel is raised in the
-    place of its tile; tiles behind it are dropped.
+    `out` is a uint8 array (job.nbytes,); what is yielded is valid until the next one is asked for.
+    An error is raised in the place of its job; jobs behind it are dropped.
     """
-    blocks = [torch.empty(0, dtype=torch.uint8) for _ in range(threads + SPARE_TILES)]
-    pending: deque[tuple[Tile, torch.Tensor, Future[None]]] = deque()
-    threads_before = torch.get_num_threads()
-    # One thread per worker inside torch: several would fight over the cores, and some of torch's
-    # reductions change their bits with the number of threads.
-    pool = ThreadPoolExecutor(threads, "tile", initializer=torch.set_num_threads, initargs=(1,))
+    blocks: list[Bytes] = [np.empty(0, np.uint8) for _ in range(threads + SPARE_TILES)]
+    pending: deque[tuple[J, Bytes, Future[None]]] = deque()
+    pool = ThreadPoolExecutor(threads, "tile")
     try:
-        for tile in tiles:
+        for job in jobs:
             if not blocks:
                 yield from _finish(pending, blocks)
             block = blocks.pop()
-            if block.numel() < tile.nbytes:
-                block = torch.empty(tile.nbytes, dtype=torch.uint8)
-            future = pool.submit(kernel, tile, block[: tile.nbytes])
-            pending.append((tile, block, future))
+            if len(block) < job.nbytes:
+                block = np.empty(job.nbytes, np.uint8)
+            pending.append((job, block, pool.submit(work, job, block[: job.nbytes])))
         while pending:
             yield from _finish(pending, blocks)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-        torch.set_num_threads(threads_before)
 
 
 def _finish(
-    pending: deque[tuple[Tile, torch.Tensor, Future[None]]], blocks: list[torch.Tensor]
-) -> Iterator[tuple[Tile, memoryview]]:
-    tile, block, future = pending.popleft()
+    pending: deque[tuple[J, Bytes, Future[None]]], blocks: list[Bytes]
+) -> Iterator[tuple[J, Bytes]]:
+    job, block, future = pending.popleft()
     future.result()
-    yield tile, block.numpy().data[: tile.nbytes]
+    yield job, block[: job.nbytes]
     blocks.append(block)

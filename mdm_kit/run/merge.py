@@ -9,16 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mdm_kit.bundle.shard_file import ShardDigests
 from mdm_kit.bundle.stage import Stage, check_output, work_folder
 from mdm_kit.errors import IntegrityError, MisfitError, UsageError
+from mdm_kit.planner.costs import Budget
+from mdm_kit.planner.nodes import Write
 from mdm_kit.planner.plan import Plan
 from mdm_kit.run.devices import pick_device
 from mdm_kit.run.journal import Journal
+from mdm_kit.run.measuring import measure, no_products
 from mdm_kit.run.progress import Progress, Silent
-from mdm_kit.run.shards import write_shards
-from mdm_kit.run.side_files import write_side_files
-from mdm_kit.run.tile import TileKernel
+from mdm_kit.run.shards import finished_shards, write_shards
+from mdm_kit.run.side_files import Result, write_side_files
+from mdm_kit.run.weights import solve_groups
+from mdm_kit.run.work import Kernels, WriteWork
 from mdm_kit.versions import libraries
 from mdm_kit.words import shown
 
@@ -40,7 +43,6 @@ def run_plan(
     out: Path,
     *,
     device: str = "auto",
-    threads: int | None = None,
     restart: Restart = "auto",
     overwrite: bool = False,
     hash_sources: bool = False,
@@ -60,17 +62,16 @@ def run_plan(
     _refuse_inputs(plan, out)
     chosen = pick_device(device)
     progress = progress or Silent()
-    threads = threads or plan.costs.threads
+    budget = plan.budget
     witnesses = {s.name: s.source.witness() for s in plan.sources}
-    key = _key(plan, witnesses, chosen.type)
+    key = _key(plan, witnesses, chosen.partition(":")[0])
     with Stage(out) as stage:
         try:
             journal = _journal(stage, key, restart)
             stage.check_room(plan.costs.disk_nbytes - _finished_nbytes(plan, journal))
-            kernel = TileKernel({s.name: s.source for s in plan.sources}, chosen)
-            digests = write_shards(plan.shards, stage, journal, kernel, threads, progress)
+            result = _write(plan, stage, journal, _kernels(plan, chosen), budget, progress)
             _refuse_changed(plan, witnesses)
-            write_side_files(plan, stage, digests, chosen.type, hash_sources, progress)
+            write_side_files(plan, stage, result, chosen, hash_sources, progress)
         except (MisfitError, IntegrityError):
             stage.discard()  # the same again would end the same: there is nothing to resume
             raise
@@ -79,12 +80,55 @@ def run_plan(
                 stage.discard()
             raise
         stage.seal(overwrite=overwrite)
-    return _merged(plan, out, digests)
-
-
-def _merged(plan: Plan, out: Path, digests: dict[str, ShardDigests]) -> Merged:
-    shards = {s.name: digests[s.name].sha256 for s in plan.shards}
+    shards = {s.name: result.digests[s.name].sha256 for s in plan.shards}
     return Merged(out, plan.digest, shards, plan.costs.write_nbytes)
+
+
+def _kernels(plan: Plan, device: str) -> Kernels:
+    sources = {s.name: s.source for s in plan.sources}
+    if device == "cpu":
+        from mdm_kit.run.cpu_kernels import CpuKernels
+
+        return CpuKernels(sources)
+    import torch
+
+    from mdm_kit.run.torch_kernels import TorchKernels
+
+    return TorchKernels(sources, torch.device(device))
+
+
+def _write(
+    plan: Plan,
+    stage: Stage,
+    journal: Journal,
+    kernels: Kernels,
+    budget: Budget,
+    progress: Progress,
+) -> Result:
+    """Measure what must be known before, then write every shard; take over what is finished."""
+    done = finished_shards(plan.shards, stage, journal)
+    kept = sum(s.nbytes for s in plan.shards if s.name in done)
+    if done:
+        progress.say(f"resuming: {len(done)} of {len(plan.shards)} shards are finished, unharmed")
+    writes = plan.writes
+    measured = [w for w in writes if _grouped(w)]
+    before = [w for w in measured if not budget.reads_once(w) and w.name not in journal.grams]
+    if before:
+        progress.say(f"measuring {len(before):,} tensors")
+        journal.measured(measure(before, kernels, budget.threads))
+    grams = dict(journal.grams)
+    twice = [w for w in measured if not budget.reads_once(w)]
+    work = WriteWork(kernels, solve_groups(twice, grams)[1], grams)
+    progress.start(sum(s.nbytes for s in plan.shards), kept)
+    digests = write_shards(plan.shards, done, stage, journal, work, budget, progress)
+    for write in measured:
+        grams.setdefault(write.name, no_products(write))  # an empty tensor has no tile
+    return Result(digests, grams, *solve_groups(measured, grams))
+
+
+def _grouped(write: Write) -> bool:
+    apply = write.apply()
+    return apply is not None and apply.group is not None
 
 
 def _key(plan: Plan, witnesses: dict[str, str], device: str) -> str:

@@ -2,62 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
-
-import torch
 
 from mdm_kit.bundle.shard_file import ShardDigests, ShardFile, digest_file
 from mdm_kit.bundle.stage import Stage
+from mdm_kit.planner.costs import Budget
 from mdm_kit.planner.layout import Shard
-from mdm_kit.run.executor import stream, tiles_of_shard
+from mdm_kit.run.executor import stream
 from mdm_kit.run.journal import Journal
 from mdm_kit.run.progress import Progress
-from mdm_kit.run.tile import Tile
-
-Kernel = Callable[[Tile, torch.Tensor], None]
+from mdm_kit.run.tile import Tile, tiles_of
+from mdm_kit.run.work import WriteWork
 
 
 def write_shards(
     shards: Sequence[Shard],
+    done: dict[str, ShardDigests],
     stage: Stage,
     journal: Journal,
-    kernel: Kernel,
-    threads: int,
+    work: WriteWork,
+    budget: Budget,
     progress: Progress,
 ) -> dict[str, ShardDigests]:
     """Bring every shard to disk under its name and return their digests by name.
 
-    A shard in the journal is digested again from disk; one whose bytes are not those of the journal
-    is computed anew. Raises what the kernel raises and `RoomError` where the disk refuses.
+    Those in `done` stand there already. Raises what the work raises and `RoomError` where the disk
+    refuses.
     """
-    done = {s.name: d for s in shards if (d := _finished(s, stage, journal)) is not None}
     todo = [s for s in shards if s.name not in done]
-    progress.start(sum(s.nbytes for s in shards), sum(s.nbytes for s in shards if s.name in done))
-    if done:
-        progress.say(f"resuming: {len(done)} of {len(shards)} shards are finished and unharmed")
-    counts = [sum(1 for _ in tiles_of_shard(s)) for s in todo]
+    counts = [sum(1 for _ in _tiles(s, budget)) for s in todo]
     # One stream over all shards, so that workers read ahead while a shard is being closed.
-    blocks = stream((t for s in todo for t in tiles_of_shard(s)), kernel, threads)
+    results = stream((t for s in todo for t in _tiles(s, budget)), work, budget.threads)
+    digests = dict(done)
     try:
         for shard, n_tiles in zip(todo, counts, strict=True):
             sizes = [p.write.nbytes for p in shard.tensors]
             with ShardFile(stage.model / shard.name, shard.header, sizes) as file:
                 progress.advance(len(shard.header))
-                for tile, block in islice(blocks, n_tiles):
-                    file.append(block)
+                for tile, out in islice(results, n_tiles):
+                    file.append(out.data)
                     progress.advance(tile.nbytes)
-                done[shard.name] = file.finish()
-            journal.finished(shard.name, done[shard.name].sha256)
+                digests[shard.name] = file.finish()
+            names = [p.write.name for p in shard.tensors if p.write.name in work.grams]
+            grams = {name: work.grams[name] for name in names}
+            journal.finished(shard.name, digests[shard.name].sha256, grams)
     finally:
-        blocks.close()
-    return done
+        results.close()
+    return digests
 
 
-def _finished(shard: Shard, stage: Stage, journal: Journal) -> ShardDigests | None:
-    claimed = journal.shards.get(shard.name)
-    path = stage.model / shard.name
-    if claimed is None or not path.is_file() or path.stat().st_size != shard.nbytes:
-        return None
-    digests = digest_file(path, len(shard.header), [p.write.nbytes for p in shard.tensors])
-    return digests if digests.sha256 == claimed else None
+def _tiles(shard: Shard, budget: Budget) -> Iterator[Tile]:
+    for placed in shard.tensors:
+        apply = placed.write.apply()
+        measured = apply is not None and apply.group is not None
+        whole = measured and budget.reads_once(placed.write)
+        yield from tiles_of(placed.write, whole=whole)
+
+
+def finished_shards(
+    shards: Sequence[Shard], stage: Stage, journal: Journal
+) -> dict[str, ShardDigests]:
+    """Return the digests of shards that were finished before and are unharmed, read from disk.
+
+    A shard whose bytes are not those of the journal is not among them, and is computed anew.
+    """
+    found = {}
+    for shard in shards:
+        claimed = journal.shards.get(shard.name)
+        path = stage.model / shard.name
+        if claimed is None or not path.is_file() or path.stat().st_size != shard.nbytes:
+            continue
+        digests = digest_file(path, len(shard.header), [p.write.nbytes for p in shard.tensors])
+        if digests.sha256 == claimed:
+            found[shard.name] = digests
+    return found

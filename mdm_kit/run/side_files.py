@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
+from dataclasses import dataclass
 from datetime import UTC, datetime
+
+import numpy as np
 
 from mdm_kit.bundle.card import CardFacts, CardSource, write_card
 from mdm_kit.bundle.config_truth import true_config
@@ -17,12 +21,15 @@ from mdm_kit.ledger.manifest import (
     MANIFEST_SCHEMA,
     Event,
     FileEntry,
+    GroupEntry,
+    LedgerEntry,
     Manifest,
     Precision,
     SourceEntry,
     SourceFile,
     TensorEntry,
 )
+from mdm_kit.maths.orthogonal import Gram
 from mdm_kit.methods.registry import methods
 from mdm_kit.planner.layout import INDEX_NAME, index_json
 from mdm_kit.planner.nodes import Same
@@ -30,17 +37,29 @@ from mdm_kit.planner.patterns import is_embedding, is_head
 from mdm_kit.planner.plan import Plan, PlannedSource
 from mdm_kit.recipe import plain_setting
 from mdm_kit.run.progress import Progress
+from mdm_kit.run.weights import Group, Weights
 from mdm_kit.versions import libraries, tool
 from mdm_kit.words import DTYPES, shown
 
 LOCAL_NAME = ".mdm_local.json"
+LEDGER_NAME = "mdm_ledger.safetensors"
 CARD_NAME = "README.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What the work on the tensors gave: digests, inner products, solved groups, weights."""
+
+    digests: dict[str, ShardDigests]
+    grams: dict[str, Gram]
+    groups: dict[str, Group]
+    weights: dict[str, Weights]
 
 
 def write_side_files(
     plan: Plan,
     stage: Stage,
-    digests: dict[str, ShardDigests],
+    result: Result,
     device: str,
     hash_sources: bool,
     progress: Progress,
@@ -52,12 +71,18 @@ def write_side_files(
     references, paths = _references(plan)
     recipe_text = published_text(plan.recipe, {s.ref: references[s.name] for s in plan.sources})
     recipe_name = "mergekit_config.yml" if _dialect(plan) else "mdm_recipe.yml"
+    digests = result.digests
     files = _copied(plan, digests)
     files[recipe_name] = recipe_text.encode()
     if len(plan.shards) > 1:
         files[INDEX_NAME] = index_json(plan.shards)
+    if result.grams:
+        files[LEDGER_NAME] = _ledger_file(result)
     for name, data in files.items():
         stage.put(name, data)
+    findings = _findings(plan, result)
+    for finding in findings:
+        progress.say(finding)
     stage.put(CARD_NAME, _card(plan, references, recipe_name, recipe_text))
     if hash_sources:
         progress.say("hashing the sources")
@@ -72,9 +97,12 @@ def write_side_files(
         parameters={p.name: plain_setting(p.setting) for p in plan.recipe.parameters},
         precision=_precision(plan),
         libraries=libraries(),
-        device=device,
+        device=device.partition(":")[0],
         sources=[_source(s, plan, references[s.name], hash_sources) for s in plan.sources],
-        tensors=_tensors(plan, digests),
+        tensors=_tensors(plan, result),
+        groups=_groups(plan, result),
+        ledger=_ledger(plan, result, files),
+        findings=findings,
         shards={
             s.name: FileEntry(nbytes=s.nbytes, sha256=digests[s.name].sha256) for s in plan.shards
         },
@@ -195,7 +223,8 @@ def _file_digest(
     return "sha256:" + found
 
 
-def _tensors(plan: Plan, digests: dict[str, ShardDigests]) -> dict[str, TensorEntry]:
+def _tensors(plan: Plan, result: Result) -> dict[str, TensorEntry]:
+    weights = {name: list(w.values) for name, w in result.weights.items()}
     return {
         p.write.name: TensorEntry(
             shape=list(p.write.shape),
@@ -203,10 +232,56 @@ def _tensors(plan: Plan, digests: dict[str, ShardDigests]) -> dict[str, TensorEn
             blake3=digest,
             rule="same" if isinstance(p.write.root, Same) else plan.method,
             shard=s.name,
+            weights=weights.get(p.write.name),
         )
         for s in plan.shards
-        for p, digest in zip(s.tensors, digests[s.name].tensors, strict=True)
+        for p, digest in zip(s.tensors, result.digests[s.name].tensors, strict=True)
     }
+
+
+def _model_names(plan: Plan) -> list[str]:
+    return [s.name for s in plan.sources if s.role == "model"]
+
+
+def _groups(plan: Plan, result: Result) -> dict[str, GroupEntry]:
+    models = _model_names(plan)
+    return {
+        name: GroupEntry(
+            tensors=list(group.tensors),
+            q=list(group.basis.q),
+            dependent=[models[i] for i in group.basis.dependent],
+            largest_cosine=group.largest_cosine,
+        )
+        for name, group in result.groups.items()
+    }
+
+
+def _findings(plan: Plan, result: Result) -> list[str]:
+    models = _model_names(plan)
+    counts = Counter(i for g in result.groups.values() for i in g.basis.dependent)
+    return [
+        f"{shown(models[i])} adds nothing of its own in {n:,} of {len(result.groups):,} groups: "
+        "its change is zero or lies in the span of other models' changes"
+        for i, n in sorted(counts.items())
+    ]
+
+
+def _ledger_file(result: Result) -> bytes:
+    from safetensors.numpy import save
+
+    rows = [result.grams[name].triangle for name in sorted(result.grams)]
+    return save({"gram": np.array(rows, np.float64)})
+
+
+def _ledger(plan: Plan, result: Result, files: dict[str, bytes]) -> LedgerEntry | None:
+    if not result.grams:
+        return None
+    return LedgerEntry(
+        file=LEDGER_NAME,
+        sha256=_sha256(files[LEDGER_NAME]),
+        models=_model_names(plan),
+        tensors=sorted(result.grams),
+    )
 
 
 def _card(plan: Plan, references: dict[str, str], recipe_name: str, recipe_text: str) -> bytes:

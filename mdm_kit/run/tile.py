@@ -1,28 +1,28 @@
-"""One tile: read its inputs, apply the method, round once into the output block."""
+"""Tiles: the pieces of an output tensor that are worked on at a time."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
-
-from mdm_kit.errors import MisfitError, NotFiniteError
-from mdm_kit.maths.rounding import all_finite, round_into
-from mdm_kit.methods.registry import methods
-from mdm_kit.planner.nodes import Apply, Delta, Fold, Read, Same, Write
-from mdm_kit.sources import Source
-from mdm_kit.words import DTYPES, shown
+from mdm_kit.maths.blocks import BLOCK
+from mdm_kit.planner.costs import TILE_ELEMENTS
+from mdm_kit.planner.nodes import Write
+from mdm_kit.words import DTYPES
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """`count` elements of an output tensor from its flat element `start` on."""
+    """`count` elements of an output tensor from its flat element `start` on.
+
+    `whole` says that the tensor's coefficients are not known before its inputs are: the tile is the
+    whole tensor, measured, solved and folded in one reading.
+    """
 
     write: Write
     start: int
     count: int
+    whole: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -30,114 +30,46 @@ class Tile:
         return self.count * DTYPES[self.write.dtype].bits // 8
 
 
-class _Buffers(threading.local):
-    """A worker's own memory, reused from tile to tile: bytes as read, and values widened."""
+@dataclass(frozen=True, slots=True)
+class MeasureTile:
+    """Elements of a tensor whose inner products are wanted; `exact` asks for compensated sums."""
 
-    def __init__(self) -> None:
-        self.raw: dict[int, torch.Tensor] = {}
-        self.wide: dict[tuple[int, torch.dtype], torch.Tensor] = {}
+    write: Write
+    start: int
+    count: int
+    exact: bool
 
-    def raw_for(self, slot: int, nbytes: int) -> torch.Tensor:
-        held = self.raw.get(slot)
-        if held is None or held.numel() < nbytes:
-            held = self.raw[slot] = torch.empty(nbytes, dtype=torch.uint8)
-        return held[:nbytes]
+    @property
+    def n_pairs(self) -> int:
+        """How many inner products k deltas have."""
+        apply = self.write.apply()
+        k = len(apply.inputs) if apply else 0
+        return k * (k + 1) // 2
 
-    def wide_for(self, slot: int, count: int, dtype: torch.dtype) -> torch.Tensor:
-        held = self.wide.get((slot, dtype))
-        if held is None or held.numel() < count:
-            held = self.wide[slot, dtype] = torch.empty(count, dtype=dtype)
-        return held[:count]
-
-
-class TileKernel:
-    """Computes tiles on one device; safe to call from many threads at once."""
-
-    def __init__(self, sources: Mapping[str, Source], device: torch.device) -> None:
-        """Read from `sources` (by name) and do the arithmetic on `device`."""
-        self._sources = sources
-        self._device = device
-        self._buffers = _Buffers()
-
-    def __call__(self, tile: Tile, out: torch.Tensor) -> None:
-        """Fill `out`, a uint8 tensor (tile.nbytes,) in host memory, with the tile's bytes.
-
-        Raises `NotFiniteError` naming the tensor and its parents, `MisfitError` where tensors that
-        are copied differ, and whatever a source raises.
-        """
-        root = tile.write.root
-        if isinstance(root, Same):
-            self._copy_equal(tile, root, out)
-            return
-        merged = self._fold(tile, root) if isinstance(root, Fold) else self._apply(tile, root)
-        rounded = out.view(_torch_dtype(tile.write.dtype))
-        if self._device.type == "cpu":
-            round_into(merged.flatten(), rounded)
-        else:
-            staged = torch.empty_like(rounded, device=self._device)
-            round_into(merged.flatten(), staged)
-            rounded.copy_(staged)
-        if not all_finite(rounded):
-            raise NotFiniteError(_not_finite(tile, rounded))
-
-    def _apply(self, tile: Tile, apply: Apply, base: torch.Tensor | None = None) -> torch.Tensor:
-        compute = _torch_dtype_named(apply.compute)
-        inputs = []
-        for slot, node in enumerate(apply.inputs, start=1):
-            read = node.source if isinstance(node, Delta) else node
-            x = self._widened(tile, read, slot, compute)
-            inputs.append(x.sub_(base) if base is not None else x)
-        return methods()[apply.method].kernel(inputs, apply.params)
-
-    def _fold(self, tile: Tile, fold: Fold) -> torch.Tensor:
-        base = self._widened(tile, fold.base, 0, _torch_dtype_named(fold.delta.compute))
-        return base.add_(self._apply(tile, fold.delta, base))
-
-    def _widened(self, tile: Tile, read: Read, slot: int, compute: torch.dtype) -> torch.Tensor:
-        raw = self._raw(tile, read, slot).view(_torch_dtype(read.info.dtype))
-        if self._device.type == "cpu":
-            wide = self._buffers.wide_for(slot, tile.count, compute)
-            wide.copy_(raw)
-        else:
-            wide = raw.to(self._device, compute)
-        whole = tile.count == tile.write.nbytes * 8 // DTYPES[tile.write.dtype].bits
-        return wide.view(tile.write.shape) if whole else wide
-
-    def _raw(self, tile: Tile, read: Read, slot: int) -> torch.Tensor:
-        width = DTYPES[read.info.dtype].bits
-        raw = self._buffers.raw_for(slot, tile.count * width // 8)
-        into = raw.numpy().data
-        self._sources[read.info.source].read(read.info, into, tile.start * width // 8)
-        return raw
-
-    def _copy_equal(self, tile: Tile, same: Same, out: torch.Tensor) -> None:
-        first, *others = same.inputs
-        out.copy_(self._raw(tile, first, 0))
-        for other in others:
-            if not torch.equal(out, self._raw(tile, other, 0)):
-                raise MisfitError(
-                    f"{shown(tile.write.name)} has dtype {tile.write.dtype}, which is copied and "
-                    f"not merged, but differs between {first.info.source} and "
-                    f"{other.info.source}; merge only models that agree in it"
-                )
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the result: a float64 for each block and pair."""
+        return -(-self.count // BLOCK) * self.n_pairs * 8
 
 
-def _torch_dtype(name: str) -> torch.dtype:
-    return _torch_dtype_named(DTYPES[name].torch_name)
+def n_elements(write: Write) -> int:
+    """Return the number of elements of an output tensor."""
+    return write.nbytes * 8 // DTYPES[write.dtype].bits
 
 
-def _torch_dtype_named(name: str) -> torch.dtype:
-    dtype = getattr(torch, name)
-    assert isinstance(dtype, torch.dtype)  # noqa: S101 -- the names come from our own table
-    return dtype
+def tiles_of(write: Write, *, whole: bool) -> Iterator[Tile]:
+    """Yield the tiles of an output tensor, first element first; none for an empty tensor."""
+    n = n_elements(write)
+    if whole:
+        if n:
+            yield Tile(write, 0, n, whole=True)
+        return
+    for start in range(0, n, TILE_ELEMENTS):
+        yield Tile(write, start, min(TILE_ELEMENTS, n - start))
 
 
-def _not_finite(tile: Tile, rounded: torch.Tensor) -> str:
-    at = int((~rounded.isfinite()).nonzero()[0]) + tile.start
-    value = rounded[at - tile.start].item()
-    parents = ", ".join(shown(r.info.source) for r in tile.write.reads())
-    return (
-        f"{shown(tile.write.name)}: element {at} of the result is {value}, made from {parents}; "
-        f"every merged value must be a finite {DTYPES[tile.write.dtype].torch_name}. Look for NaN "
-        "or infinity in these models, smaller weights, or an out_dtype with a wider range"
-    )
+def measure_tiles_of(write: Write, *, exact: bool) -> Iterator[MeasureTile]:
+    """Yield what is measured of a tensor, in whole blocks from its first element on."""
+    n = n_elements(write)
+    for start in range(0, n, TILE_ELEMENTS):
+        yield MeasureTile(write, start, min(TILE_ELEMENTS, n - start), exact)

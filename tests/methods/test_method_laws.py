@@ -6,10 +6,13 @@ import dataclasses
 
 import pytest
 import torch
+from merging import merged
 from torch import Tensor
 
 from mdm_kit.methods.contract import Method, MethodParams
 from mdm_kit.methods.registry import methods
+from mdm_kit.run.torch_kernels import TorchKernels
+from mdm_kit.sources import Source
 
 SHAPES = [(), (1,), (7,), (0,), (0, 3), (1, 9), (5, 4), (2, 3, 4)]
 
@@ -26,7 +29,8 @@ def params(method: Method, k: int, weights: list[float] | None = None) -> Method
     values = {}
     for spec in method.params.specs():
         if spec.per_model:
-            values[spec.field] = tuple(weights) if spec.required else (spec.default,) * k
+            weighted = spec.required or spec.name == "weight"
+            values[spec.field] = tuple(weights) if weighted else (spec.default,) * k
         elif spec.required:
             values[spec.field] = 0.5
     return method.params(**values)
@@ -46,62 +50,70 @@ def test_keeps_shape_and_dtype_and_leaves_its_inputs_alone(
     k = n_models(method)
     given = inputs(k, shape)
     before = [t.clone() for t in given]
-    merged = method.kernel(given, params(method, k))
-    assert merged.shape == shape
-    assert merged.dtype == torch.float32
+    result = merged(method, params(method, k), given)
+    assert result.shape == shape
+    assert result.dtype == torch.float32
     assert all(torch.equal(a, b) for a, b in zip(given, before, strict=True))
 
 
 def test_same_bits_on_repeat(method: Method) -> None:
     k = n_models(method)
-    first = method.kernel(inputs(k, (33, 5)), params(method, k))
-    again = method.kernel(inputs(k, (33, 5)), params(method, k))
+    first = merged(method, params(method, k), inputs(k, (33, 5)))
+    again = merged(method, params(method, k), inputs(k, (33, 5)))
     assert torch.equal(first, again)
 
 
-def test_zero_in_gives_zero_out(method: Method) -> None:
+def test_no_change_gives_the_base(method: Method) -> None:
+    if not method.needs_base:
+        pytest.skip("the method has no base")
+    (base,) = inputs(1, (6, 2))
     k = n_models(method)
-    merged = method.kernel([torch.zeros(6, 2)] * k, params(method, k))
-    assert torch.equal(merged, torch.zeros(6, 2))
+    assert torch.equal(merged(method, params(method, k), [base] * k, base), base)
 
 
-def test_one_model_at_full_weight_gives_itself(method: Method) -> None:
-    (x,) = inputs(1, (8, 3))
-    assert torch.equal(method.kernel([x], params(method, 1, [1.0])), x)
-
-
-def test_equal_models_that_share_the_weight_give_themselves(method: Method) -> None:
+def test_zeros_give_zeros(method: Method) -> None:
     k = n_models(method)
-    (x,) = inputs(1, (8, 3), torch.float64)
-    weights = [0.25, 0.25, 0.5] if k == 3 else [1.0]
-    assert torch.allclose(method.kernel([x] * k, params(method, k, weights)), x, rtol=1e-15)
+    assert torch.equal(
+        merged(method, params(method, k), [torch.zeros(6, 2)] * k), torch.zeros(6, 2)
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+def test_one_model_at_full_weight_gives_itself(method: Method, dtype: torch.dtype) -> None:
+    (x,) = inputs(1, (8, 3), dtype)
+    assert torch.equal(merged(method, params(method, 1, [1.0]), [x]), x)
 
 
 def test_permuting_the_models_changes_rounding_alone_exactly_where_promised(method: Method) -> None:
     k = n_models(method)
     given, weights = inputs(k, (50, 4), torch.float64), [0.3, 0.5, 0.9][:k]
-    merged = method.kernel(given, params(method, k, weights))
-    turned = method.kernel(given[::-1], params(method, k, weights[::-1]))
-    assert torch.allclose(merged, turned, rtol=1e-12, atol=1e-14) == method.order_free
-
-
-def test_a_tile_of_an_elementwise_method_is_a_tile_of_the_whole(method: Method) -> None:
-    if method.tiles != "elementwise":
-        pytest.skip("the method sees whole tensors")
-    k = n_models(method)
-    given = inputs(k, (1000,))
-    whole = method.kernel(given, params(method, k))
-    tiled = [
-        method.kernel([t[a : a + 333] for t in given], params(method, k)) for a in (0, 333, 666)
-    ]
-    assert torch.equal(whole[:999], torch.cat(tiled))
+    plain = merged(method, params(method, k, weights), given)
+    turned = merged(method, params(method, k, weights[::-1]), given[::-1])
+    assert torch.allclose(plain, turned, rtol=1e-12, atol=1e-14) == method.order_free
 
 
 def test_float32_agrees_with_float64(method: Method) -> None:
     k = n_models(method)
-    fine = method.kernel(inputs(k, (64, 9), torch.float64), params(method, k))
-    coarse = method.kernel(inputs(k, (64, 9)), params(method, k))
+    fine = merged(method, params(method, k), inputs(k, (64, 9), torch.float64))
+    coarse = merged(method, params(method, k), inputs(k, (64, 9)))
     assert torch.allclose(coarse.double(), fine, rtol=1e-5, atol=1e-6)
+
+
+def test_torch_and_numba_give_the_same_bits(method: Method) -> None:
+    """On the CPU; where a Gram matrix decides, its sums run in another order."""
+    k = n_models(method)
+    for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+        given = inputs(k, (300, 70), dtype)
+        ours = merged(method, params(method, k), given)
+        torchs = merged(method, params(method, k), given, kernels=on_torch)
+        if method.solve is None:
+            assert torch.equal(ours, torchs)
+        else:
+            assert torch.allclose(ours.double(), torchs.double(), rtol=2**-7, atol=1e-6)
+
+
+def on_torch(sources: dict[str, Source]) -> TorchKernels:
+    return TorchKernels(sources, torch.device("cpu"))
 
 
 def test_says_what_it_is(method: Method) -> None:
