@@ -96,7 +96,7 @@ def _strangers(folder: Path, manifest: Manifest) -> list[str]:
     return [
         f"{shown(path.name)}: is a weight file the manifest does not know"
         for path in sorted(folder.glob("*.safetensors"))
-        if path.name not in manifest.shards
+        if path.name not in manifest.shards and path.name not in manifest.files
     ]
 
 
