@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mdm_kit.errors import RecipeError, UsageError
 from mdm_kit.recipe import Parsed, Recipe, load_recipe_file, read_recipe_text
+from mdm_kit.words import Kind, Level
 
 if TYPE_CHECKING:
     from mdm_kit.bundle.verify import Verified
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from mdm_kit.run.merge import Merged, Restart
     from mdm_kit.run.progress import Progress
     from mdm_kit.sources import Source
-    from mdm_kit.words import Finding
 
 RecipeLike = Recipe | str | os.PathLike[str]
 
@@ -55,28 +56,39 @@ def plan(
     """Plan a merge from headers alone; nothing is downloaded or written.
 
     `sources` maps model references, as the recipe writes them, to sources already open (memory
-    sources, for one). Findings about the models stand in the plan's `findings`; `check()` raises
-    them. The plan holds files open: close it, or use it in a `with`. Raises `RecipeError` for a
-    recipe that is wrong in itself.
+    sources, for one), which stay open. Findings about the models stand in the plan's `findings`;
+    `check()` raises them. The plan holds files open: close it, or use it in a `with`. Raises
+    `RecipeError` for a recipe that is wrong in itself, with what is wrong about its models beside.
     """
     from mdm_kit.planner.costs import DEFAULT_MEMORY_NBYTES
-    from mdm_kit.planner.planning import DEFAULT_SHARD_NBYTES, make_plan
+    from mdm_kit.planner.planning import DEFAULT_SHARD_NBYTES, default_threads, make_plan
 
-    filename = "recipe.yml"
-    notes: tuple[Finding, ...] = ()
-    if not isinstance(recipe, Recipe):
-        parsed = check_recipe(recipe)
-        recipe, filename = parsed.require(), parsed.filename
-        notes = parsed.findings
+    parsed = None if isinstance(recipe, Recipe) else check_recipe(recipe)
+    read = recipe if isinstance(recipe, Recipe) else parsed.recipe if parsed else None
+    if read is None:
+        raise RecipeError(parsed.render() if parsed else "")
     made = make_plan(
-        recipe,
-        shard_nbytes=shard_nbytes or DEFAULT_SHARD_NBYTES,
-        threads=threads,
-        memory_nbytes=memory_nbytes or DEFAULT_MEMORY_NBYTES,
+        read,
+        shard_nbytes=_at_least_one("shard_nbytes", shard_nbytes, DEFAULT_SHARD_NBYTES),
+        threads=_at_least_one("threads", threads, default_threads()),
+        memory_nbytes=_at_least_one("memory_nbytes", memory_nbytes, DEFAULT_MEMORY_NBYTES),
         given=sources,
-        filename=filename,
+        filename=parsed.filename if parsed else "recipe.yml",
     )
-    return replace(made, findings=tuple(dict.fromkeys((*notes, *made.findings))))
+    if parsed:
+        made = replace(made, findings=tuple(dict.fromkeys((*parsed.findings, *made.findings))))
+    if any(f.kind is Kind.RECIPE and f.level is Level.ERROR for f in made.findings):
+        made.close()
+        raise RecipeError(made.report())
+    return made
+
+
+def _at_least_one(what: str, given: int | None, default: int) -> int:
+    if given is None:
+        return default
+    if given < 1:
+        raise UsageError(f"{what} should be at least 1, found {given}")
+    return given
 
 
 def merge(

@@ -92,7 +92,7 @@ mdm-kit verify .
 
 
 def _cell(text: str) -> str:
-    safe = html.escape(shown(text))
+    safe = html.escape(shown(text), quote=False)
     return re.sub(r"([\\`*_{}\[\]()#+!|~$-])", r"\\\1", safe)
 
 

@@ -25,34 +25,37 @@ def true_config(raw: bytes, *, dtype: str | None, tied: bool | None) -> bytes:
     drop the merged head; then the claim is taken back.
     """
     config: dict[str, Any] = json.loads(raw)
-    changed = config.pop(_PATH_KEY, None) is not None
+    parts = _parts(config)
+    changed = [part.pop(_PATH_KEY) for part in parts if _PATH_KEY in part] != []
     if dtype is not None:
-        changed |= _set_dtype(config, dtype)
+        changed |= _set_dtype(parts, dtype)
     if tied is False:
-        changed |= _untie(config)
-    if not changed:
-        return raw
-    return (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
+        changed |= _untie(config, parts)
+    return (json.dumps(config, indent=2) + "\n").encode() if changed else raw
 
 
-def _nested(config: dict[str, Any]) -> list[dict[str, Any]]:
-    return [config, *(v for v in config.values() if isinstance(v, dict))]
+def _parts(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the config and every mapping inside it: models of several towers nest theirs."""
+    found = [config]
+    for part in found:  # grows as it goes
+        found += [v for v in part.values() if isinstance(v, dict)]
+    return found
 
 
-def _set_dtype(config: dict[str, Any], dtype: str) -> bool:
+def _set_dtype(parts: list[dict[str, Any]], dtype: str) -> bool:
     changed = False
-    for part in _nested(config):
+    for part in parts:
         for key in _DTYPE_KEYS:
-            if part.get(key) in OUT_DTYPES and part[key] != dtype:
+            stated = part.get(key)
+            if isinstance(stated, str) and stated in OUT_DTYPES and stated != dtype:
                 part[key] = dtype
                 changed = True
     return changed
 
 
-def _untie(config: dict[str, Any]) -> bool:
-    parts = _nested(config)
+def _untie(config: dict[str, Any], parts: list[dict[str, Any]]) -> bool:
     stated = [part for part in parts if "tie_word_embeddings" in part]
-    claims = [part for part in stated if part["tie_word_embeddings"] is True]
+    claims = [part for part in stated if part["tie_word_embeddings"]]
     # Some classes tie by default and say so only by silence.
     for part in claims if stated else [config]:
         part["tie_word_embeddings"] = False

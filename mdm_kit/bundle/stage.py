@@ -7,12 +7,14 @@ lock goes with the process, so a killed merge never leaves one behind.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
 import os
 import shutil
 import sys
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -34,8 +36,18 @@ def check_output(out: Path, *, overwrite: bool) -> None:
     """Refuse an output that may not be written.
 
     Raises `OutputExists` where `out` is a merged folder and `overwrite` is off, or is anything
-    else but an empty folder; `UsageError` where its parent does not exist.
+    else but an empty folder; `UsageError` where its parent does not exist; `RoomError` where the
+    system does not let anyone look.
     """
+    try:
+        _check_place(out, overwrite=overwrite)
+    except OSError as error:
+        raise RoomError(
+            f"{shown(str(out))} cannot be written: {error.strerror}; name another place"
+        ) from None
+
+
+def _check_place(out: Path, *, overwrite: bool) -> None:
     if out.is_symlink():
         raise UsageError(f"{shown(str(out))} is a symbolic link; name the folder itself")
     if not out.parent.is_dir():
@@ -72,16 +84,28 @@ class Stage:
         self.model = self.work / "model"
         self.journal = self.work / "journal.jsonl"
         self._lock = self._acquire()
-        self.model.mkdir(exist_ok=True)
+        with self.told():
+            self.model.mkdir(exist_ok=True)
+
+    @contextlib.contextmanager
+    def told(self) -> Iterator[None]:
+        """Turn whatever the system refuses inside the block into a `RoomError`."""
+        try:
+            yield
+        except OSError as error:
+            raise RoomError(
+                f"cannot write {shown(str(self.out))}: {error.strerror or error}; finished shards "
+                "are kept: make room or mend the place, and run the same command to go on"
+            ) from error
 
     def _acquire(self) -> int:
         try:
             self.work.mkdir(exist_ok=True)
-            lock = os.open(self.work, os.O_RDONLY | os.O_DIRECTORY)
+            lock = os.open(self.work, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except OSError as error:
             raise RoomError(
-                f"cannot write beside {shown(str(self.out))}: {error.strerror}; "
-                "name an output in a folder you may write to"
+                f"the work folder {shown(str(self.work))} cannot be used: {error.strerror}; "
+                "remove what stands there, or name an output in a folder you may write to"
             ) from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -109,6 +133,18 @@ class Stage:
         shutil.rmtree(self.model, ignore_errors=True)
         self.journal.unlink(missing_ok=True)
         self.model.mkdir()
+
+    def keep_only(self, names: Collection[str]) -> None:
+        """Remove whatever stands in the model folder besides the files called `names`.
+
+        What an interrupted merge has left there may be half written, may be from before the recipe
+        changed a word, or may be the folder that was being replaced.
+        """
+        for path in self.model.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name not in names:
+                path.unlink()
 
     def discard(self) -> None:
         """Remove the work folder."""

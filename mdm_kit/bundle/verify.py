@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from mdm_kit.bundle.shard_file import digest_file
 from mdm_kit.errors import IntegrityError, SourceError
-from mdm_kit.ledger.manifest import MANIFEST_NAME, FileEntry, Manifest
-from mdm_kit.sources import FolderSource
+from mdm_kit.ledger.manifest import MANIFEST_NAME, MAX_MANIFEST_NBYTES, FileEntry, Manifest
+from mdm_kit.sources import FolderSource, is_side_file
 from mdm_kit.words import TensorInfo, shown
+
+LOADED = (".safetensors", ".bin", ".pt", ".pth", ".py", "adapter_config.json")
+"""Endings and names of files that libraries load, or run, from a model's folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,19 @@ def read_manifest(folder: Path) -> Manifest:
         raise SourceError(
             f"{shown(str(folder))} has no {MANIFEST_NAME}; only folders written by mdm_kit have one"
         )
-    return Manifest.from_bytes(path.read_bytes())
+    with told(folder), path.open("rb") as file:
+        raw = file.read(MAX_MANIFEST_NBYTES + 1)
+    return Manifest.from_bytes(raw)
+
+
+@contextlib.contextmanager
+def told(folder: Path) -> Iterator[None]:
+    """Turn what the system refuses inside the block into a `SourceError`."""
+    try:
+        yield
+    except OSError as error:
+        name = shown(Path(error.filename).name if error.filename else str(folder))
+        raise SourceError(f"{name} cannot be read: {error.strerror or error}") from None
 
 
 def verify_folder(folder: Path, advance: Callable[[int], None] = lambda _: None) -> Verified:
@@ -53,6 +69,11 @@ def verify_folder(folder: Path, advance: Callable[[int], None] = lambda _: None)
     cannot be read raises as `read_manifest` does.
     """
     manifest = read_manifest(folder)
+    with told(folder):
+        return _verified(folder, manifest, advance)
+
+
+def _verified(folder: Path, manifest: Manifest, advance: Callable[[int], None]) -> Verified:
     faults: list[str] = []
     present: list[str] = []
     for name, entry in {**manifest.files, **manifest.shards}.items():
@@ -93,10 +114,13 @@ def _differs(name: str, expected: str, found: str) -> list[str]:
 
 
 def _strangers(folder: Path, manifest: Manifest) -> list[str]:
+    """Name files a loader would read although they are no part of the merge."""
+    known = {*manifest.shards, *manifest.files}
     return [
-        f"{shown(path.name)}: is a weight file the manifest does not know"
-        for path in sorted(folder.glob("*.safetensors"))
-        if path.name not in manifest.shards and path.name not in manifest.files
+        f"{shown(path.name)}: is a file the manifest does not know, and loaders would read it"
+        for path in sorted(folder.iterdir())
+        if path.name not in known
+        and (is_side_file(path.name) or path.suffix in LOADED or path.name in LOADED)
     ]
 
 
@@ -109,8 +133,10 @@ def _check_shards(
     except (IntegrityError, SourceError) as error:
         # Without headers nobody knows the tensors; the files' own digests still say which changed.
         return [str(error), *_check_whole(folder, manifest, names, advance)]
-    faults = _check_tensor_list(manifest, checkpoint.tensors)
     headers = {f.name: f.header_nbytes for f in checkpoint.files}
+    if not headers.keys() >= set(names):
+        return _check_whole(folder, manifest, names, advance)
+    faults = _check_tensor_list(manifest, checkpoint.tensors)
     for name in names:
         tensors = [t for t in checkpoint.tensors.values() if t.file == name]
         found = digest_file(folder / name, headers[name], [t.nbytes for t in tensors], advance)

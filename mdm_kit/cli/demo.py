@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from mdm_kit.cli import options
+from mdm_kit.errors import OutputExists
+from mdm_kit.words import shown
 
 if TYPE_CHECKING:
     from mdm_kit.demo.family import Family
@@ -34,6 +36,7 @@ def command(folder: Path, as_json: bool) -> int:
 
     started = time.monotonic()
     talk = console(stderr=True)
+    _check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     family = build_family(folder / "family", lambda line: talk.print(line, soft_wrap=True))
     recipe, out = folder / "recipe.yml", folder / "merged"
@@ -56,6 +59,16 @@ def command(folder: Path, as_json: bool) -> int:
     _show(family, scores, out)
     console().print(f"\n{time.monotonic() - started:.0f} s in all. The merged model: {out}")
     return 0 if found.sound else 4
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that holds anything but an earlier demo."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputExists(f"{shown(str(folder))} is a file; name a folder for the demo")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "family").is_dir():
+        raise OutputExists(
+            f"{shown(str(folder))} holds files that are not the demo's; name a new folder"
+        )
 
 
 def _scores(family: Family, out: Path) -> Scores:

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
 
 import click
 
@@ -64,6 +65,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         result = group.main(list(arguments), prog_name="mdm-kit", standalone_mode=False)
     except click.ClickException as error:
+        if "--json" in arguments:
+            _print_json(error.format_message(), error.exit_code)
         error.show()
         return error.exit_code
     except MdmError as error:
@@ -88,13 +91,20 @@ def main(arguments: Sequence[str]) -> int:
 
 def _failed(arguments: Sequence[str], message: str, exit_code: int) -> int:
     if "--json" in arguments:
-        click.echo(json.dumps({"error": message, "exit_code": exit_code}))
+        _print_json(message, exit_code)
     click.echo(message if "\n" in message else f"error: {message}", err=True)
     return exit_code
 
 
+def _print_json(message: str, exit_code: int) -> None:
+    click.echo(json.dumps({"error": message, "exit_code": exit_code}))
+
+
 def run() -> None:
     """Entry point of the console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal that knows no Σ gets its escape
+            stream.reconfigure(errors="backslashreplace")
     # The Hub client's own bars would run across ours.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     sys.exit(main(sys.argv[1:]))

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+LARGEST = 1e18
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 
 
@@ -24,8 +25,8 @@ class Size(click.ParamType[int]):
             self.fail(f"expected a size like 5GB, 500MB or 2GiB, found {value!r}", param, ctx)
         step = 1024 if match[3] else 1000
         nbytes = float(match[1]) * step ** ("kmgt".index(match[2].lower()) + 1 if match[2] else 0)
-        if nbytes < 1:
-            self.fail(f"expected at least one byte, found {value!r}", param, ctx)
+        if not 1 <= nbytes < LARGEST:
+            self.fail(f"expected from one byte to an exabyte, found {value!r}", param, ctx)
         return int(nbytes)
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mdm_kit.errors import IntegrityError
 from mdm_kit.ledger.canonical import canonical, digest
+from mdm_kit.words import shown
 
 MANIFEST_NAME = "mdm_manifest.json"
 MANIFEST_SCHEMA: Literal["mdm_kit/manifest/1"] = "mdm_kit/manifest/1"
@@ -20,6 +21,10 @@ MAX_MANIFEST_NBYTES = 64 << 20
 """Refused above this before parsing; a merge of 100,000 tensors stays below."""
 
 Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+ShardName = Annotated[str, Field(pattern=r"^model(-[0-9]{5}-of-[0-9]{5})?\.safetensors$")]
+FileName = Annotated[
+    str, Field(max_length=255, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_.-]+)?$")
+]
 Blake3 = Annotated[str, Field(pattern=r"^blake3:[0-9a-f]{64}$")]
 
 
@@ -29,7 +34,7 @@ class _Entry(BaseModel):
 
 class SourceFile(_Entry):
     """A weight file of a source. `status` is `verified` when all its bytes were hashed here,
-    `declared` when its digest is what the Hub says, None when there is no digest of the bytes.
+    `declared` when its digest is only what the Hub says, None when there is no digest of the bytes.
     """
 
     name: str
@@ -130,9 +135,9 @@ class Manifest(_Entry):
     groups: dict[str, GroupEntry]
     ledger: LedgerEntry | None
     findings: list[str]
-    shards: dict[str, FileEntry]
-    files: dict[str, FileEntry]
-    history: list[Event]
+    shards: dict[ShardName, FileEntry]
+    files: dict[FileName, FileEntry]
+    history: Annotated[list[Event], Field(min_length=1)]
 
     def to_bytes(self) -> bytes:
         """Return the file's bytes: canonical JSON, its own digest included."""
@@ -168,15 +173,20 @@ class Manifest(_Entry):
             ) from None
 
 
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")
+
+
 def _parse(raw: bytes) -> dict[str, Any]:
     if len(raw) > MAX_MANIFEST_NBYTES:
         raise IntegrityError(
             f"{MANIFEST_NAME} should have at most {MAX_MANIFEST_NBYTES} bytes, found {len(raw)}"
         )
     try:
-        content = json.loads(raw)
+        content = json.loads(raw, parse_constant=_no_constant)
+        canonical(content)  # text that no UTF-8 can hold
     except (ValueError, RecursionError) as error:
-        raise IntegrityError(f"{MANIFEST_NAME} is not JSON: {error}") from None
+        raise IntegrityError(f"{MANIFEST_NAME} is not JSON: {shown(str(error))}") from None
     if not isinstance(content, dict):
         raise IntegrityError(f"{MANIFEST_NAME} should hold a JSON object")
     return content

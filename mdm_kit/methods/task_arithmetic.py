@@ -27,7 +27,6 @@ class Params(MethodParams):
         default=1.0, minimum=0.0, maximum=1.0, help="unused", inert="nothing is dropped here"
     )
     rescale: bool = shared(default=False, help="unused", inert="nothing is dropped here")
-    int8_mask: bool = shared(default=False, help="unused", inert="no sign mask is stored")
 
 
 @fold_method("task_arithmetic", params=Params, space="delta", order_free=True, dialect=True)

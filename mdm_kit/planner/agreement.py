@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from mdm_kit.planner.patterns import is_embedding, is_head
 from mdm_kit.planner.survey import Survey, Surveyed
@@ -28,8 +28,9 @@ def _own(model: Surveyed) -> list[Finding]:
         found.append(_error(model, f"{model.name} holds no tensors at all"))
     for where, config in _configs(model.config):
         quantised = config.get("quantization_config")
-        if isinstance(quantised, dict):
-            how = shown(str(quantised.get("quant_method", "unknown method")))
+        if quantised:
+            method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
+            how = shown(str(method or "unknown method"), 60)
             found.append(
                 _error(
                     model,
@@ -77,7 +78,7 @@ def _against(donor: Surveyed, other: Surveyed) -> list[Finding]:
         found.append(
             _error(
                 other,
-                f"{other.name} has {len(extra)} tensors that {donor.name} lacks: {_some(extra)}",
+                f"{other.name} has {_n(extra)} that {donor.name} lacks: {_some(extra)}",
                 _missing_hint(other, donor, extra),
             )
         )
@@ -112,7 +113,7 @@ def _shapes(
     return [
         _error(
             other,
-            f"{len(pairs)} tensors of {other.name} have another shape than in {donor.name}: "
+            f"{_n(pairs)} of {other.name} of another shape than in {donor.name}: "
             + _some(listed, escape=False),
             hint,
         )
@@ -132,7 +133,7 @@ def _kinds(
         return [
             _error(
                 other,
-                f"{len(clash)} tensors of {other.name} have a dtype that does not mix with "
+                f"{_n(clash)} of {other.name} of a dtype that does not mix with "
                 f"{donor.name}'s: {_some(clash, escape=False)}",
                 "only F64, F32, F16 and BF16 can be merged with one another",
             )
@@ -143,7 +144,7 @@ def _kinds(
             Finding(
                 Level.NOTE,
                 Kind.MISFIT,
-                f"{len(differ)} tensors are stored as {got_dtype(other, first)} in {other.name} "
+                f"{_n(differ)} stored as {got_dtype(other, first)} in {other.name} "
                 f"and as {first.dtype} in {donor.name}; both are read exactly",
                 place=other.place,
             )
@@ -158,6 +159,10 @@ def got_dtype(model: Surveyed, like: TensorInfo) -> str:
 
 def _error(model: Surveyed, message: str, hint: str = "") -> Finding:
     return Finding(Level.ERROR, Kind.MISFIT, message, hint, model.place)
+
+
+def _n(tensors: Sequence[object]) -> str:
+    return f"{len(tensors):,} tensor{'' if len(tensors) == 1 else 's'}"
 
 
 def _some(names: list[str], *, escape: bool = True) -> str:

@@ -17,6 +17,8 @@ SPARE_TILES = 2
 """Finished tiles that may wait to be hashed and written, beyond one for each worker."""
 DEFAULT_MEMORY_NBYTES = 2_000_000_000
 """Memory a merge may take for its tensors where nobody says how much."""
+_MANIFEST_NBYTES = 400
+"""Manifest, index, card and recipe, for each tensor; measured at about 300."""
 _HEADER_COPIES = 8
 """Memory a header takes once parsed and planned, as a multiple of its text; measured on 10,000
 tensors in four models."""
@@ -71,8 +73,10 @@ class Budget:
         return tile * (inputs + (self.threads + SPARE_TILES) * max(1, out))
 
 
-def costs(sources: Sequence[Surveyed], shards: Sequence[Shard], budget: Budget) -> Costs:
-    """Count what writing `shards` from `sources` takes."""
+def costs(
+    sources: Sequence[Surveyed], shards: Sequence[Shard], budget: Budget, side_nbytes: int
+) -> Costs:
+    """Count what writing `shards` and `side_nbytes` of other files from `sources` takes."""
     writes = [p.write for s in shards for p in s.tensors]
     twice = [w for w in writes if not budget.reads_once(w)]
     write_nbytes = sum(s.nbytes for s in shards)
@@ -84,7 +88,7 @@ def costs(sources: Sequence[Surveyed], shards: Sequence[Shard], budget: Budget) 
             f.nbytes for s in sources for f in s.checkpoint.files if not f.in_cache
         ),
         write_nbytes=write_nbytes,
-        disk_nbytes=write_nbytes,
+        disk_nbytes=write_nbytes + side_nbytes + _MANIFEST_NBYTES * (1 + len(writes)),
         memory_nbytes=_HEADER_COPIES * headers + max((_peak(w, budget) for w in writes), default=0),
         threads=budget.threads,
         passes=2 if twice else 1,

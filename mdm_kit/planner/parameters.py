@@ -6,12 +6,13 @@ at either level, a shared one only at the recipe's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from mdm_kit.methods.contract import Method, MethodParams, ParamSpec
 from mdm_kit.recipe import (
     CompiledSetting,
+    Filters,
     ModelEntry,
     Parameter,
     Recipe,
@@ -24,6 +25,12 @@ from mdm_kit.recipe import (
 from mdm_kit.words import Finding, Kind, Level, Place, shown
 
 Value = float | bool | str
+
+LARGEST = 1e100
+"""Larger parameters mean nothing, and their sums would overflow."""
+
+INERT_EVERYWHERE = {"int8_mask": "no sign mask is stored"}
+"""Parameters of mergekit's that recipes carry along and no result depends on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,7 @@ class Parameters:
         What is wrong with them is in `findings` afterwards, all of it.
         """
         self._method = method
+        self._recipe = recipe
         self._models = models
         self._interned: dict[tuple[object, ...], MethodParams] = {}
         self.findings: list[Finding] = []
@@ -79,7 +87,9 @@ class Parameters:
         compiled = {}
         for p in parameters:
             spec = specs.get(p.name)
-            if spec is None:
+            if spec is None and p.name in INERT_EVERYWHERE:
+                self._note(p, INERT_EVERYWHERE[p.name])
+            elif spec is None:
                 self._unknown(p, specs)
             elif per_model_only and not spec.per_model:
                 self._error(
@@ -97,7 +107,7 @@ class Parameters:
                         f"write {p.name}: {spec.default}, without gradient or filter",
                     )
                 if spec.inert and not problems:
-                    self._note(p, spec)
+                    self._note(p, spec.inert)
                 compiled[p.name] = setting.rules
         return compiled
 
@@ -110,12 +120,12 @@ class Parameters:
             f"its parameters: {known}",
         )
 
-    def _note(self, p: Parameter, spec: ParamSpec) -> None:
+    def _note(self, p: Parameter, why: str) -> None:
         self.findings.append(
             Finding(
                 Level.NOTE,
                 Kind.RECIPE,
-                f"{p.name!r} changes nothing in {self._method.name}: {spec.inert}",
+                f"{p.name!r} changes nothing in {self._method.name}: {why}",
                 place=p.place,
             )
         )
@@ -148,6 +158,25 @@ class Parameters:
             raise Missing(spec, self._models[i] if spec.per_model else None, name)
         return spec.default if value is None else value
 
+    def idle_filters(self, names: Collection[str]) -> list[Finding]:
+        """Return a warning for each filter that no tensor's name holds."""
+        settings = list(self._recipe.parameters)
+        settings += [p for m in self._recipe.models for p in m.parameters]
+        return [
+            Finding(
+                Level.WARNING,
+                Kind.RECIPE,
+                f"no tensor's name holds the filter {shown(entry.filter, 60)!r} of {p.name!r}",
+                "look at names with mdm-kit inspect; a filter is a part of a name",
+                entry.place,
+            )
+            for p in settings
+            if isinstance(p.setting, Filters)
+            for entry in p.setting.entries
+            if entry.filter not in (None, "*")
+            if not any((entry.filter or "") in name for name in names)
+        ]
+
     def distinct(self) -> Iterable[MethodParams]:
         """Return every distinct set of values handed out so far."""
         return self._interned.values()
@@ -160,6 +189,8 @@ def _reader(spec: ParamSpec) -> Callable[[Scalar], Value]:
         if spec.type is str:
             return scalar.as_choice(spec.choices)
         number = float(scalar.as_number())
+        if abs(number) > LARGEST:
+            raise WrongValue(f"expected a number up to {LARGEST:g} in size, found {number:g}")
         low, high = spec.minimum, spec.maximum
         if (low is not None and number < low) or (high is not None and number > high):
             bounds = f"from {low:g} " if low is not None else ""

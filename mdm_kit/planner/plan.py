@@ -43,6 +43,7 @@ class PlannedSource:
     source: Source
     checkpoint: Checkpoint
     config: Mapping[str, object] | None
+    lent: bool
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,10 @@ class Plan:
             raise FindingsError(self.report(), self.exit_code)
 
     def close(self) -> None:
-        """Close the sources the plan reads from."""
+        """Close the sources the plan opened; those it was given stay open."""
         for source in self.sources:
-            source.source.close()
+            if not source.lent:
+                source.source.close()
 
     def __enter__(self) -> Self:
         """Return the plan; its sources are closed when the block ends."""

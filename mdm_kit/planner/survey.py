@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain, count
 
 from mdm_kit.errors import IntegrityError, MdmError
 from mdm_kit.recipe import Recipe
@@ -14,13 +15,17 @@ from mdm_kit.words import Finding, Kind, Level, ModelRef, Place, shown
 
 @dataclass(frozen=True, slots=True)
 class Surveyed:
-    """One model of a recipe: its source, its headers, its config, where the recipe names it."""
+    """One model of a recipe: its source, its headers, its config, where the recipe names it.
+
+    A `lent` source was open before and stays open; the others are closed with the survey.
+    """
 
     name: str
     source: Source
     checkpoint: Checkpoint
     config: Mapping[str, object] | None
     place: Place
+    lent: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,7 @@ class Survey:
     def sources(self) -> tuple[Surveyed, ...]:
         """Return every distinct model once: the base first, then the others in recipe order."""
         found = ([self.base] if self.base else []) + list(self.models)
-        return tuple({id(s.source): s for s in found}.values())
+        return tuple({s.name: s for s in found}.values())
 
     @property
     def donor(self) -> Surveyed:
@@ -45,7 +50,8 @@ class Survey:
     def close(self) -> None:
         """Close every source."""
         for surveyed in self.sources:
-            surveyed.source.close()
+            if not surveyed.lent:
+                surveyed.source.close()
 
 
 class _Opener:
@@ -56,12 +62,14 @@ class _Opener:
         self.findings: list[Finding] = []
 
     def open(self, ref: ModelRef, name: str, place: Place) -> Surveyed | None:
-        source = None
+        lent = self.given.get(str(ref))
+        source = lent
         try:
-            source = self.given.get(str(ref)) or open_source(ref, name)
-            return Surveyed(name, source, source.headers(), _config(source), place)
+            source = source or open_source(ref, name)
+            checkpoint = _under(name, source.headers())
+            return Surveyed(name, source, checkpoint, _config(source), place, lent is not None)
         except MdmError as error:
-            if source is not None:
+            if source is not None and lent is None:
                 source.close()
             finding = _failure(error, place)
             if all(finding.message != f.message for f in self.findings):
@@ -74,6 +82,28 @@ def _failure(error: MdmError, place: Place) -> Finding:
     if kind is None:
         raise error
     return Finding(Level.ERROR, kind, str(error), place=place)
+
+
+def side_files_of(surveyed: Surveyed) -> tuple[int, list[Finding]]:
+    """Return the bytes of the donor's side files and what is wrong with them.
+
+    Those of a folder are read here, so that a file that cannot be copied is known before the work;
+    those on the Hub are small downloads of the merge itself.
+    """
+    source, nbytes = surveyed.source, 0
+    found: list[Finding] = []
+    if surveyed.config is None:
+        message = f"{surveyed.name} has no config.json, so the result will have none either"
+        hint = "transformers needs one to load it"
+        found.append(Finding(Level.WARNING, Kind.MISFIT, message, hint, surveyed.place))
+    if source.origin().kind == "hub":
+        return 0, found
+    for name in source.side_files():
+        try:
+            nbytes += len(source.side_file(name) or b"")
+        except MdmError as error:
+            found.append(_failure(error, surveyed.place))
+    return nbytes, found
 
 
 def _config(source: Source) -> Mapping[str, object] | None:
@@ -95,6 +125,19 @@ def _config(source: Source) -> Mapping[str, object] | None:
     return config
 
 
+def _under(name: str, checkpoint: Checkpoint) -> Checkpoint:
+    """Return the headers with the recipe's name for the source, whatever it calls itself."""
+    if all(t.source == name for t in checkpoint.tensors.values()):
+        return checkpoint
+    tensors = {n: replace(t, source=name) for n, t in checkpoint.tensors.items()}
+    return replace(checkpoint, tensors=tensors)
+
+
+def _free_name(taken: Container[str]) -> str:
+    names = chain(("base", "base_model"), (f"base_model_{i}" for i in count(2)))
+    return next(n for n in names if n not in taken)
+
+
 def survey(recipe: Recipe, given: Mapping[str, Source] | None = None) -> Survey:
     """Open every model of `recipe` and read its headers.
 
@@ -110,7 +153,6 @@ def survey(recipe: Recipe, given: Mapping[str, Source] | None = None) -> Survey:
         if recipe.base_model.ref in refs:
             base = models[refs.index(recipe.base_model.ref)]
         else:
-            taken = {m.name for m in recipe.models}
-            name = "base" if "base" not in taken else "base_model"
+            name = _free_name({m.name for m in recipe.models})
             base = opener.open(recipe.base_model.ref, name, recipe.base_model.place)
     return Survey(tuple(m for m in models if m), base, tuple(opener.findings))

@@ -101,6 +101,8 @@ def known_entries(
     for key, value in node.entries:
         if key.text in known:
             values[key.text] = value
+        elif key.text in refused and isinstance(value, Scalar) and value.is_null:
+            continue  # said to be absent, and it is
         elif refusal := refused.get(key.text):
             message = f"the key '{seen(key.text)}' {where} {refusal.reason}"
             found.error(message, key.place, refusal.hint)

@@ -50,7 +50,7 @@ def name_models(models: Sequence[Naming], found: Collector) -> list[str]:
     """Return one name for each model, in order; names that are still equal are errors.
 
     The default is the last path segment of the adapter if there is one, else of the model; where
-    two names collide, the defaults among them become the whole path (the contract's rule).
+    two names collide, the defaults among them become `owner/name`, the last two segments.
     """
     names = [m.given if m.given is not None else _last_segment(m.ref) for m in models]
     times = Counter(names)
@@ -58,7 +58,7 @@ def name_models(models: Sequence[Naming], found: Collector) -> list[str]:
         if model.given is not None:
             continue
         if times[names[i]] > 1:
-            names[i] = _path(model.ref)
+            names[i] = _owner_and_name(model.ref)
         else:
             _check_default(names[i], model, found)
     first: dict[str, Place] = {}
@@ -73,6 +73,11 @@ def name_models(models: Sequence[Naming], found: Collector) -> list[str]:
 def _path(ref: ModelRef) -> str:
     path = ref.adapter.path if ref.adapter else ref.path
     return path.rstrip("/") or path
+
+
+def _owner_and_name(ref: ModelRef) -> str:
+    """Return the last two segments: `owner/name` on the Hub, and no more of a folder's path."""
+    return "/".join(_path(ref).split("/")[-2:])
 
 
 def _last_segment(ref: ModelRef) -> str:

@@ -57,6 +57,8 @@ def run_plan(
     any of them `out` is as it was.
     """
     plan.check()
+    if restart not in ("auto", "resume", "fresh"):
+        raise UsageError(f"restart should be auto, resume or fresh, found {restart!r}")
     out = Path(os.path.abspath(out))  # noqa: PTH100 -- resolve() would follow a link at OUT
     check_output(out, overwrite=overwrite)
     _refuse_inputs(plan, out)
@@ -65,7 +67,7 @@ def run_plan(
     budget = plan.budget
     witnesses = {s.name: s.source.witness() for s in plan.sources}
     key = _key(plan, witnesses, chosen.partition(":")[0])
-    with Stage(out) as stage:
+    with Stage(out) as stage, stage.told():
         try:
             journal = _journal(stage, key, restart)
             stage.check_room(plan.costs.disk_nbytes - _finished_nbytes(plan, journal))
@@ -107,6 +109,7 @@ def _write(
 ) -> Result:
     """Measure what must be known before, then write every shard; take over what is finished."""
     done = finished_shards(plan.shards, stage, journal)
+    stage.keep_only(done)
     kept = sum(s.nbytes for s in plan.shards if s.name in done)
     if done:
         progress.say(f"resuming: {len(done)} of {len(plan.shards)} shards are finished, unharmed")

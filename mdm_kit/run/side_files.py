@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -44,6 +45,8 @@ from mdm_kit.words import DTYPES, shown
 LOCAL_NAME = ".mdm_local.json"
 LEDGER_NAME = "mdm_ledger.safetensors"
 CARD_NAME = "README.md"
+_UNFIT = re.compile(r"[^A-Za-z0-9._-]")
+"""What a folder's name may hold and a reference had better not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +137,7 @@ def _references(plan: Plan) -> tuple[dict[str, str], dict[str, str]]:
         digest = source.source.fingerprint()
         path = source.source.origin().path
         base_name = path.rstrip("/").rsplit("/", 1)[-1] if path else source.name
-        references[source.name] = f"local:{base_name}@{digest}"
+        references[source.name] = f"local:{_UNFIT.sub('_', base_name) or 'model'}@{digest}"
         if path:
             paths[digest] = path
     return references, paths
@@ -201,7 +204,7 @@ def _source(source: PlannedSource, plan: Plan, reference: str, verify: bool) -> 
                 nbytes=f.nbytes,
                 header_sha256="sha256:" + f.header_sha256,
                 sha256=_file_digest(source, f.name, f.sha256, verify),
-                status="verified" if verify else "declared" if f.sha256 else None,
+                status="verified" if verify or f.sha256 else None,
             )
             for f in source.checkpoint.files
         ],
@@ -212,13 +215,15 @@ def _source(source: PlannedSource, plan: Plan, reference: str, verify: bool) -> 
 def _file_digest(
     source: PlannedSource, name: str, declared: str | None, verify: bool
 ) -> str | None:
-    if not verify:
-        return "sha256:" + declared if declared else None
+    # What came from the Hub is always compared with the Hub's own digest: a byte that changed on
+    # the way, or in the cache since, must not end in a sealed merge.
+    if not verify and not declared:
+        return None
     found = source.source.file_digest(name)
     if declared and found != declared:
         raise IntegrityError(
             f"{shown(source.name)}: {shown(name)} should have the sha256 {declared} the Hub "
-            f"declares, found {found}; delete it from the cache and run again"
+            f"declares, found {found}; delete it from the Hugging Face cache and run again"
         )
     return "sha256:" + found
 

@@ -13,6 +13,9 @@ from mdm_kit.planner.nodes import Apply, Write
 CANCELLATION = 16.0
 """Where Σ|w_i|‖d_i‖ exceeds the result's norm by this factor, float32 loses four bits of it."""
 
+SMALLEST, LARGEST = 1e-30, 1e30
+"""Weights outside of this would leave float32's range in a product."""
+
 
 @dataclass(frozen=True, slots=True)
 class Weights:
@@ -24,8 +27,11 @@ class Weights:
 
 def known_weights(apply: Apply) -> Weights:
     """Return the weights of a method that needs nothing but its parameters for them."""
-    values = methods()[apply.method].coefficients(apply.params)
-    return Weights(tuple(values), apply.compute == "float64")
+    values = tuple(methods()[apply.method].coefficients(apply.params))
+    # Weights of both signs are there to cancel, and what float32 loses may be all that is left.
+    cancels = min(values) < 0 < max(values)
+    unfit = any(w and not SMALLEST <= abs(w) <= LARGEST for w in values)
+    return Weights(values, cancels or unfit or apply.compute == "float64")
 
 
 def solved_weights(apply: Apply, gram: Gram, basis: Basis) -> Weights:

@@ -74,12 +74,16 @@ class FolderSource(StoredSource):
             for entry in sorted(self._root.iterdir()):
                 if entry.is_file():
                     yield entry.name
+                elif is_side_file(entry.name):
+                    raise IntegrityError(
+                        f"{at(self.name, entry.name)}: expected a regular file, found a folder, a "
+                        "pipe or a link that leads nowhere; remove it or put the file there"
+                    )
                 elif holds_side_files(entry.name) and entry.is_dir():
                     inner = (f"{entry.name}/{file.name}" for file in sorted(entry.iterdir()))
                     yield from (name for name in inner if is_side_file(name))
         except OSError as error:
-            reason = os.strerror(error.errno).lower() if error.errno else "it cannot be read"
-            raise SourceError(f"{at(self.name)}: the folder cannot be listed: {reason}") from None
+            raise told(error, self.name, None) from None
 
     def _small_file(self, name: str, limit: int) -> bytes:
         try:

@@ -153,7 +153,7 @@ def open_regular(path: Path) -> int:
     return fd
 
 
-def told(error: OSError, source: str, file: str) -> MdmError:
+def told(error: OSError, source: str, file: str | None) -> MdmError:
     """Return what a failed open or read of a model's file means to the person who waits for it."""
     where = at(source, file)
     reason = os.strerror(error.errno).lower() if error.errno else "it cannot be read"

@@ -16,6 +16,7 @@ MAX_SIDE_FILE_BYTES = 64 * 1024 * 1024
 TOP_LEVEL = frozenset(
     {
         "added_tokens.json",
+        "bpe.codes",
         "chat_template.jinja",
         "chat_template.json",
         "config.json",
@@ -24,16 +25,23 @@ TOP_LEVEL = frozenset(
         "image_processor_config.json",
         "merges.txt",
         "modules.json",
+        "normalizer.json",
         "preprocessor_config.json",
         "processor_config.json",
         "sentence_bert_config.json",
         "sentencepiece.bpe.model",
+        "source.spm",
         "special_tokens_map.json",
         "spiece.model",
+        "spm.model",
+        "target.spm",
+        "tekken.json",
         "tokenizer.json",
         "tokenizer.model",
+        "tokenizer.model.v3",
         "tokenizer_config.json",
         "video_preprocessor_config.json",
+        "vocab.bpe",
         "vocab.json",
         "vocab.txt",
     }
@@ -45,7 +53,8 @@ TEMPLATE_FOLDER = "additional_chat_templates"
 _PATTERNS = re.compile(
     r"[A-Za-z0-9][\w.-]*\.tiktoken"
     rf"|{TEMPLATE_FOLDER}/[A-Za-z0-9][\w.-]*\.jinja"
-    r"|[0-9]{1,2}_[A-Za-z]{1,40}/config\.json",  # the modules of sentence-transformers
+    # The modules of sentence-transformers, some of which have small weights of their own.
+    r"|[0-9]{1,2}_[A-Za-z]{1,40}/(?:config\.json|model\.safetensors)",
     re.ASCII,
 )
 

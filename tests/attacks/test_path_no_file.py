@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mdm_kit.errors import SourceError
+from mdm_kit.errors import IntegrityError, SourceError
 from mdm_kit.sources import FolderSource
 from mdm_kit.sources.open_files import open_regular
 
@@ -24,7 +24,8 @@ def test_named_pipe_as_weights(tmp_path: Path) -> None:
 
 def test_named_pipe_as_side_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "config.json")
-    assert FolderSource("victim", tmp_path).side_file("config.json") is None
+    with pytest.raises(IntegrityError, match="expected a regular file"):
+        FolderSource("victim", tmp_path).side_file("config.json")
 
 
 def test_pipe_that_takes_the_place_of_a_file(tmp_path: Path) -> None:

@@ -182,3 +182,62 @@ def test_an_edited_manifest_is_refused(merged: Path, at: int) -> None:
     flip(merged / "mdm_manifest.json", at)
     with pytest.raises(mdm_kit.errors.IntegrityError, match=r"mdm_manifest\.json"):
         mdm_kit.verify(merged)
+
+
+def remade(folder: Path, change: dict[str, object]) -> None:
+    """Edit the manifest and give it the digest of its new content."""
+    from mdm_kit.ledger.canonical import digest
+
+    path = folder / "mdm_manifest.json"
+    content = json.loads(path.read_text())
+    del content["digest"]
+    content |= change
+    path.write_text(json.dumps(content | {"digest": digest(content)}))
+
+
+ENTRY = {"nbytes": 1, "sha256": "sha256:" + "0" * 64}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"history": []},
+        {"files": {"a\x00b": ENTRY}},
+        {"files": {"x" * 5000: ENTRY}},
+        {"files": {"../config.json": ENTRY}},
+        {"files": {"/etc/passwd": ENTRY}},
+        {"shards": {"config.json": ENTRY}},
+        {"tensors": {"w": 1}},
+        {"unheard": "of"},
+    ],
+)
+def test_a_hostile_manifest_with_a_right_digest_is_refused(
+    merged: Path, change: dict[str, object]
+) -> None:
+    remade(merged, change)
+    with pytest.raises(mdm_kit.errors.IntegrityError):
+        mdm_kit.verify(merged)
+
+
+@pytest.mark.parametrize(
+    "raw", ['{"seed": NaN}', '{"tool": "\\ud800"}', "[" * 100_000, "[]", "\xff"]
+)
+def test_a_manifest_that_is_no_json_is_refused(merged: Path, raw: str) -> None:
+    (merged / "mdm_manifest.json").write_bytes(raw.encode("latin-1"))
+    with pytest.raises(mdm_kit.errors.IntegrityError):
+        mdm_kit.verify(merged)
+
+
+def test_a_stray_single_file_beside_shards_is_named(tmp_path: Path) -> None:
+    write_family(tmp_path, n=1)
+    mdm_kit.merge(recipe(tmp_path), tmp_path / "out", shard_nbytes=3000)
+    (tmp_path / "out" / "model.safetensors").write_bytes(
+        (tmp_path / "base" / "model.safetensors").read_bytes()
+    )
+    assert any("model.safetensors: is a file" in f for f in mdm_kit.verify(tmp_path / "out").faults)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.model", "modeling_x.py", "pytorch_model.bin"])
+def test_an_added_file_that_loaders_read_is_named(merged: Path, name: str) -> None:
+    (merged / name).write_bytes(b"x")
+    assert any(name in fault for fault in verify_folder(merged).faults)

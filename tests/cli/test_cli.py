@@ -207,3 +207,32 @@ def test_a_changed_byte_is_found_and_named(
     said = capsys.readouterr().err
     assert "model.safetensors: expected sha256:" in said
     assert "was changed" in said
+
+
+@pytest.mark.parametrize(
+    "words", [["merge"], ["plan", "--nope", "x"], ["bogus"], ["merge", "a", "b", "--threads", "0"]]
+)
+def test_json_of_a_usage_error(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["exit_code"] == 2
+
+
+def test_a_terminal_without_sigma_gets_its_escape() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "mdm_kit", "methods", "linear"],
+        env={"PYTHONIOENCODING": "ascii", "PATH": ""},
+        capture_output=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert b"\\u03a3" in ended.stdout
+
+
+def test_the_demo_leaves_other_peoples_folders_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "recipe.yml").write_text("mine")
+    assert main(["demo", str(tmp_path)]) == 2
+    assert main(["demo", str(tmp_path / "recipe.yml")]) == 2
+    assert (tmp_path / "recipe.yml").read_text() == "mine"
+    assert "Traceback" not in capsys.readouterr().err

@@ -103,7 +103,7 @@ def test_every_misfit_is_said_with_numbers(tmp_path: Path) -> None:
     with mdm_kit.plan(two(tmp_path)) as plan:
         said = "\n".join(errors(plan))
     assert "m2 lacks 1 of the 16 tensors of m1: model.scale" in said
-    assert "m2 has 1 tensors that m1 lacks: model.extra" in said
+    assert "m2 has 1 tensor that m1 lacks: model.extra" in said
     assert "model.cube [3, 5, 7] against [3, 5, 8]" in said
     assert "model.embed_tokens.weight [37, 8] against [40, 8]" in said
     assert "model.mask BOOL against F32" in said
@@ -219,3 +219,34 @@ def test_the_digest_follows_what_decides_the_bytes(tmp_path: Path) -> None:
             digests.append(plan.digest)
     assert len(set(digests[:3])) == 1
     assert len(set(digests)) == 4
+
+
+def test_a_filter_that_fits_no_tensor_is_warned_about(tmp_path: Path) -> None:
+    write_family(tmp_path, n=2)
+    text = two(tmp_path).replace(
+        "weight: 0.5", "weight: [{filter: self_atn, value: 1}, {value: 2}]", 1
+    )
+    with mdm_kit.plan(text) as plan:
+        warnings = [f for f in plan.findings if f.level is Level.WARNING]
+    assert any("'self_atn'" in f.message and f.place and f.place.line == 3 for f in warnings)
+
+
+def test_recipe_and_models_are_judged_in_one_report(tmp_path: Path) -> None:
+    write_family(tmp_path, n=1)
+    text = two(tmp_path).replace("weight: 0.5", "wieght: 0.5", 1)
+    with pytest.raises(mdm_kit.errors.RecipeError) as raised:
+        mdm_kit.plan(text)
+    assert "did you mean 'weight'" in str(raised.value)
+    assert "m2" in str(raised.value)
+
+
+def test_int8_mask_is_accepted_by_every_method(tmp_path: Path) -> None:
+    write_family(tmp_path, n=2)
+    with mdm_kit.plan(two(tmp_path, extra="parameters: {int8_mask: true}")) as plan:
+        assert plan.exit_code == 0
+        assert any("'int8_mask' changes nothing" in f.message for f in plan.findings)
+
+
+def test_a_method_of_mergekits_is_not_called_a_slip(tmp_path: Path) -> None:
+    with pytest.raises(mdm_kit.errors.RecipeError, match="'ties' of mergekit is not available"):
+        mdm_kit.plan(two(tmp_path, "ties"))

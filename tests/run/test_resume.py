@@ -234,3 +234,82 @@ def test_models_of_one_shape_are_told_apart_after_a_kill(recipe: Path, tmp_path:
     recipe.write_text(recipe.read_text().replace("/m2", "/m3"))
     with pytest.raises(UsageError, match="another plan"):
         mdm_kit.merge(recipe, tmp_path / "out", shard_nbytes=SHARD)
+
+
+DIES_SEALED = """
+import os, sys
+import mdm_kit
+from mdm_kit.bundle.stage import Stage
+Stage.discard = lambda self: os._exit(9)
+mdm_kit.merge(sys.argv[1], sys.argv[2], overwrite=True, shard_nbytes=1_000_000)
+"""
+
+
+def test_a_kill_right_after_the_exchange_leaves_no_stale_file(recipe: Path, tmp_path: Path) -> None:
+    """Then the work folder holds the old output, and the journal still names the new merge."""
+    out = tmp_path / "out"
+    mdm_kit.merge(recipe, out, shard_nbytes=SHARD)
+    ended = subprocess.run([sys.executable, "-c", DIES_SEALED, recipe, out], check=False)
+    assert ended.returncode == 9
+    assert mdm_kit.verify(out).sound
+    assert [p.name for p in out.glob("*.safetensors")] == ["model.safetensors"]
+    mdm_kit.merge(recipe, out, overwrite=True, shard_nbytes=1_000_000)
+    assert mdm_kit.verify(out).sound
+    assert [p.name for p in out.glob("*.safetensors")] == ["model.safetensors"]
+
+
+def test_side_files_of_an_interrupted_merge_are_written_anew(recipe: Path, tmp_path: Path) -> None:
+    recipe.write_text(recipe.read_text() + "license: mit\n")
+    program = (
+        "import os, sys, mdm_kit\nfrom mdm_kit.bundle.stage import Stage\n"
+        "Stage.seal = lambda self, **_: os._exit(9)\nmdm_kit.merge(sys.argv[1], sys.argv[2])\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program, recipe, tmp_path / "out"], check=False)
+    assert ended.returncode == 9
+    recipe.write_text(recipe.read_text().replace("license: mit\n", ""))
+    mdm_kit.merge(recipe, tmp_path / "out")
+    assert (tmp_path / "out" / "mergekit_config.yml").exists()
+    assert not (tmp_path / "out" / "mdm_recipe.yml").exists()
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "dangling", "elsewhere", "large"])
+def test_a_side_file_that_cannot_be_copied_is_known_before_the_work(
+    recipe: Path, tmp_path: Path, kind: str
+) -> None:
+    path = tmp_path / "base" / "tokenizer.json"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "large":
+        with path.open("wb") as file:
+            file.truncate(70 << 20)
+    else:
+        path.symlink_to("/etc/passwd" if kind == "elsewhere" else "nowhere")
+    with mdm_kit.plan(recipe) as plan:
+        assert plan.exit_code == 4
+    with pytest.raises(mdm_kit.errors.FindingsError, match=r"tokenizer\.json"):
+        mdm_kit.merge(recipe, tmp_path / "out")
+    assert not work_folder(tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        '{"torch_dtype": ["float32"]}',
+        '{"text_config": {"dtype": {}}}',
+        '{"x": "\\ud800", "dtype": "float16"}',
+    ],
+)
+def test_an_odd_config_is_no_obstacle(recipe: Path, tmp_path: Path, config: str) -> None:
+    (tmp_path / "base" / "config.json").write_text(config)
+    recipe.write_text(recipe.read_text() + "dtype: bfloat16\n")
+    mdm_kit.merge(recipe, tmp_path / "out")
+    assert mdm_kit.verify(tmp_path / "out").sound
+
+
+@pytest.mark.parametrize("config", ['"gptq"', '["a"]', '[{"quant_method": "gptq"}]', "true"])
+def test_quantised_by_any_sign(recipe: Path, tmp_path: Path, config: str) -> None:
+    (tmp_path / "m1" / "config.json").write_text(f'{{"quantization_config": {config}}}')
+    with mdm_kit.plan(recipe) as plan:
+        assert plan.exit_code == 3
