@@ -65,7 +65,8 @@ def _check_folder(folder: Path) -> None:
     """Refuse a folder that holds anything but an earlier demo."""
     if folder.exists() and not folder.is_dir():
         raise OutputExists(f"{shown(str(folder))} is a file; name a folder for the demo")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "family").is_dir():
+    strangers = folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir())
+    if strangers and not (folder / "family").is_dir():
         raise OutputExists(
             f"{shown(str(folder))} holds files that are not the demo's; name a new folder"
         )

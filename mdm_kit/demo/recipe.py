@@ -16,7 +16,7 @@ WEIGHT = 0.7
 
 
 def demo_recipe(family: Family) -> str:
-    """Return the YAML text of a task-arithmetic merge of the family's skills onto its base."""
+    """Return the YAML text of an MDM-OC merge of the family's skills onto its base."""
     models = "\n".join(
         f"  - model: {_reference(skill.folder)}  # {skill.task.about}\n"
         f"    parameters: {{weight: {WEIGHT}}}"
@@ -33,14 +33,15 @@ def _reference(folder: Path) -> str:
 
 _RECIPE = """\
 # One model with three skills. Each fine-tune differs from the base by a "task vector": its
-# weights minus the base's. Task arithmetic adds the vectors, scaled by their weights, to the base.
-merge_method: task_arithmetic
+# weights minus the base's. MDM-OC makes the vectors orthogonal to one another, in this order, and
+# adds what is left of each, times its weight, to the base.
+merge_method: mdm_oc
 
 # What all three were fine-tuned from. A folder here; owner/name for a model on the Hub.
 base_model: {base}
 
-# The fine-tunes. A weight of 1.0 adds the whole vector, 0 none of it. Change one, merge again,
-# and see one skill grow at the others' cost.
+# The fine-tunes. A weight of 1.0 adds all that is new in a model, 0 none of it. Change one, merge
+# again, and see one skill grow at the others' cost.
 models:
 {models}
 

@@ -24,7 +24,7 @@ def family(folder: Path) -> Family:
 )
 def test_it_names_base_skills_and_weights(folder):
     recipe = read_recipe_text(demo_recipe(family(Path(folder)))).require()
-    assert recipe.merge_method.text == "task_arithmetic"
+    assert recipe.merge_method.text == "mdm_oc"
     assert recipe.base_model is not None
     assert Path(recipe.base_model.ref.path) == Path(folder) / "base"
     assert [entry.name for entry in recipe.models] == ["upper", "roman", "date"]
