@@ -90,7 +90,8 @@ def show(rounds: dict[str, list[Measured]], threads: int, runs: int) -> None:
     )
     for name in rounds:
         method = name.partition(" ")[2]
-        bound = "copy bound, 3 models" + ("" if method == "linear" else " and base")
+        without_base = name == "copy bound, 3 models" or method == "linear"
+        bound = "copy bound, 3 models" + ("" if without_base else " and base")
         ratio = median(name, "wall_s") / median(bound, "wall_s")
         theirs = f"mergekit {method}"
         cpu = median(name, "cpu_s")
