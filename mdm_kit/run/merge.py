@@ -16,10 +16,11 @@ from mdm_kit.planner.nodes import Write
 from mdm_kit.planner.plan import Plan
 from mdm_kit.run.devices import pick_device
 from mdm_kit.run.journal import Journal
+from mdm_kit.run.manifest_of import Result
 from mdm_kit.run.measuring import measure, no_products
 from mdm_kit.run.progress import Progress, Silent
 from mdm_kit.run.shards import finished_shards, write_shards
-from mdm_kit.run.side_files import Result, write_side_files
+from mdm_kit.run.side_files import write_side_files
 from mdm_kit.run.weights import solve_groups
 from mdm_kit.run.work import Kernels, WriteWork
 from mdm_kit.versions import libraries
