@@ -32,7 +32,7 @@ def _measured(
     for tile, out in stream(tiles, MeasureWork(kernels), threads):
         parts[tile.write.name].append(out.view(np.float64).reshape(-1, tile.n_pairs).copy())
     return {
-        w.name: gram_of(np.concatenate(parts[w.name]), exact=exact)
+        w.name: gram_of(w, np.concatenate(parts[w.name]), exact=exact)
         if parts[w.name]
         else no_products(w)
         for w in writes

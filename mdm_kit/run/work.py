@@ -72,11 +72,24 @@ class MeasureWork:
         self.kernels.measure(rows, reads, tile.count, wide=wide, exact=tile.exact, out=out)
 
 
-def gram_of(products: np.ndarray, *, exact: bool) -> Gram:
-    """Join the products of a tensor's blocks (blocks, pairs), left to right."""
+def gram_of(write: Write, products: np.ndarray, *, exact: bool) -> Gram:
+    """Join the products of a tensor's blocks (blocks, pairs), left to right.
+
+    Raises `NotFiniteError` where a product is not finite: then a model holds a NaN or an infinity,
+    or numbers whose squares leave float64.
+    """
     # Not `sum`: from Python 3.12 on it compensates, and its bits are others.
     join = math.fsum if exact else partial(reduce, operator.add)
+    if not np.isfinite(products).all():
+        raise NotFiniteError(
+            f"{shown(write.name)}: the inner products of the changes are not finite, made from "
+            f"{_parents(write)}; look for NaN or infinity in these models"
+        )
     return Gram(tuple(join(column) for column in products.T.tolist()))
+
+
+def _parents(write: Write) -> str:
+    return ", ".join(shown(r.info.source) for r in write.reads())
 
 
 @dataclass(slots=True)
@@ -125,7 +138,8 @@ class WriteWork:
         out = np.empty(measured.nbytes, np.uint8)
         wide = apply.compute == "float64"
         self.kernels.measure(rows, reads, tile.count, wide=wide, exact=exact, out=out)
-        return gram_of(out.view(np.float64).reshape(-1, measured.n_pairs), exact=exact)
+        products = out.view(np.float64).reshape(-1, measured.n_pairs)
+        return gram_of(tile.write, products, exact=exact)
 
     def _not_finite(
         self, tile: Tile, reads: Sequence[Read], rows: Bytes, base: bool, weights: Weights
@@ -143,10 +157,9 @@ class WriteWork:
         limit = _TOO_LARGE.get(tile.write.dtype, math.inf)
         bad = np.flatnonzero(~(np.abs(values) < limit))
         at = int(bad[0]) if bad.size else 0
-        parents = ", ".join(shown(r.info.source) for r in tile.write.reads())
         return (
             f"{shown(tile.write.name)}: element {tile.start + at} of the result is {values[at]:g}, "
-            f"made from {parents}; every merged value must be a finite "
+            f"made from {_parents(tile.write)}; every merged value must be a finite "
             f"{DTYPES[tile.write.dtype].torch_name}. Look for NaN or infinity in these models, "
             "smaller weights, or an out_dtype with a wider range"
         )

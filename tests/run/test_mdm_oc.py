@@ -223,3 +223,30 @@ def test_what_must_be_constant_is_refused_as_a_gradient(tmp_path: Path) -> None:
     ):
         with pytest.raises(mdm_kit.errors.RecipeError, match=said):
             mdm_kit.plan(recipe(tmp_path, parameters))
+
+
+@pytest.mark.parametrize("scope", ["tensor", "global"])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e200])
+def test_what_cannot_be_measured_names_the_tensor(tmp_path: Path, scope: str, bad: float) -> None:
+    base = {"v": torch.zeros(3, dtype=torch.float64), "w": torch.zeros(4, dtype=torch.float64)}
+    write_model(tmp_path / "base", base)
+    for i in (1, 2, 3):
+        model = {n: t + i for n, t in base.items()}
+        if i == 2:
+            model["w"][3] = bad
+        write_model(tmp_path / f"m{i}", model)
+    with pytest.raises(mdm_kit.errors.NotFiniteError, match=r"^w: .*m1, m2, m3, base"):
+        mdm_kit.merge(recipe(tmp_path, f"scope: {scope}"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_orthogonalize_none_is_task_arithmetic_to_the_byte(tmp_path: Path) -> None:
+    family(tmp_path, "0.3", ODD)
+    alpha = (0.5, 0.25, 1.0)
+    plain = recipe(tmp_path, "orthogonalize: none", "", alpha)
+    mdm_kit.merge(plain, tmp_path / "one")
+    text = plain.replace("mdm_oc", "task_arithmetic").replace("orthogonalize: none", "")
+    mdm_kit.merge(text, tmp_path / "two")
+    assert read_model(tmp_path / "one").keys() == read_model(tmp_path / "two").keys()
+    one, two = (promised(tmp_path / n)["model.safetensors"] for n in ("one", "two"))
+    assert one == two
