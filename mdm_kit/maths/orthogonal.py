@@ -16,6 +16,8 @@ Matrix = tuple[tuple[float, ...], ...]
 
 DEPENDENT = 1e-12
 """A delta whose component holds at most this share of its energy lies in the span of the others."""
+SINGULAR = 1e-12
+"""Eigenvalues of a matrix of cosines below this are mostly the rounding of its entries."""
 NEARLY_DEPENDENT = 1e-8
 """Below this share of its energy the sums behind a component must be compensated."""
 _JACOBI_SWEEPS = 60
@@ -41,7 +43,7 @@ class Gram:
     def largest_cosine(self) -> float:
         """Return the largest |cosine| between two deltas; 0 without two that are not zero."""
         cosines = [
-            abs(self.at(i, j)) / math.sqrt(self.at(i, i) * self.at(j, j))
+            abs(self.at(i, j)) / math.sqrt(self.at(i, i)) / math.sqrt(self.at(j, j))
             for i in range(self.n)
             for j in range(i)
             if self.at(i, i) > 0 and self.at(j, j) > 0
@@ -55,10 +57,19 @@ class Gram:
 
 
 def summed(grams: Sequence[Gram]) -> Gram:
-    """Return the Gram matrix of the concatenated deltas: the sum, entry by entry."""
-    return Gram(
-        tuple(math.fsum(entries) for entries in zip(*(g.triangle for g in grams), strict=True))
-    )
+    """Return the Gram matrix of the concatenated deltas: the sum, entry by entry.
+
+    An entry that leaves float64's range is infinite.
+    """
+    return Gram(tuple(map(fsum, zip(*(g.triangle for g in grams), strict=True))))
+
+
+def fsum(entries: Sequence[float]) -> float:
+    """Return the exactly rounded sum, infinite where it leaves float64's range."""
+    try:
+        return math.fsum(entries)
+    except OverflowError:
+        return math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +102,7 @@ def gram_schmidt(gram: Gram) -> Basis:
             if q[i] > 0:
                 known = [-lower[j][m] * q[m] * lower[i][m] for m in range(i)]
                 lower[j][i] = math.fsum([gram.at(j, i), *known]) / q[i]
-        left = math.fsum([gram.at(j, j), *(-(lower[j][m] ** 2) * q[m] for m in range(j))])
+        left = math.fsum([gram.at(j, j), *(-lower[j][m] * lower[j][m] * q[m] for m in range(j))])
         q.append(left if left > DEPENDENT * gram.at(j, j) else 0.0)
     rows: list[tuple[float, ...]] = []
     for j in range(n):
@@ -116,16 +127,14 @@ def lowdin(gram: Gram) -> Basis:
     live = [i for i in range(n) if norms[i] > 0]
     cosines = [[gram.at(i, j) / (norms[i] * norms[j]) for j in live] for i in live]
     values, vectors = symmetric_eigen(cosines)
-    singular = any(v <= DEPENDENT for v in values)
-    roots = [1.0 / math.sqrt(v) if v > DEPENDENT else 0.0 for v in values]
+    roots = [1.0 / math.sqrt(v) if v > SINGULAR else 0.0 for v in values]
     rows = [[0.0] * n for _ in range(n)]
     for a, i in enumerate(live):
         for b, j in enumerate(live):
             terms = [vectors[a][m] * roots[m] * vectors[b][m] for m in range(len(live))]
             rows[i][j] = norms[i] * math.fsum(terms) / norms[j]
-    dead = tuple(i for i in range(n) if norms[i] == 0 or singular)
-    q = tuple(norms[i] ** 2 if norms[i] > 0 else 0.0 for i in range(n))
-    return Basis(tuple(map(tuple, rows)), q, dead)
+    q = tuple(gram.energy(row) for row in rows)
+    return Basis(tuple(map(tuple, rows)), q, gram_schmidt(gram).dependent)
 
 
 def untouched(gram: Gram) -> Basis:

@@ -133,6 +133,10 @@ class MethodParams:
         """
         return ""
 
+    def fine(self) -> bool:
+        """Whether these values need float64 throughout: deltas, inner products and sum."""
+        return False
+
 
 def _spec(field: dataclasses.Field[Any], hint: Any) -> ParamSpec:
     per_model_field = typing.get_origin(hint) is tuple

@@ -46,6 +46,10 @@ class Params(MethodParams):
     )
     lambda_: float = shared(default=1.0, help="multiplies the whole merged change")
 
+    def fine(self) -> bool:
+        """Löwdin divides near copies by their tiny difference, which float32 deltas blur."""
+        return self.orthogonalize == "lowdin"
+
 
 def solve(gram: Gram, p: Params) -> Basis:
     """Return the orthogonalisation of a group of tensors from its Gram matrix (k, k)."""

@@ -28,8 +28,9 @@ tensors in four models."""
 class Costs:
     """Bytes and passes of a merge.
 
-    `read_nbytes` counts every byte as often as it is read; `read_twice` are the tensors that are
-    read for their inner products and once more for the sum. `download_nbytes` is not on this
+    `read_nbytes` counts every byte as often as it is read, but for groups that turn out to be
+    nearly dependent, which are read once more; `read_twice` are the tensors that are read for their
+    inner products and once more for the sum. `download_nbytes` is not on this
     machine yet; `memory_nbytes` is the peak beyond the interpreter and its libraries with `threads`
     workers; `disk_nbytes` the room the output takes while it is written.
     """
@@ -58,8 +59,10 @@ class Budget:
         Only where no other tensor shares its group, and where its inputs fit the budget whole.
         """
         apply = write.apply()
-        if apply is None or apply.group != write.name:
-            return apply is None or apply.group is None
+        if apply is None or apply.group is None:
+            return True
+        if not apply.alone:
+            return False
         return self.memory_of(write, write.nbytes * 8 // DTYPES[write.dtype].bits) <= (
             self.memory_nbytes
         )

@@ -37,7 +37,8 @@ class Apply:
     """A method on k inputs; `compute` is the dtype of its arithmetic, by torch name.
 
     `group` names the tensors that are solved together where the method needs their inner products:
-    the only barrier of a plan. It is None for a method that knows its coefficients beforehand.
+    the only barrier of a plan. It is None for a method that knows its coefficients beforehand;
+    `alone` is true where no other tensor can belong to it.
     """
 
     method: str
@@ -45,6 +46,7 @@ class Apply:
     params: MethodParams
     compute: str
     group: str | None = None
+    alone: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,9 +51,9 @@ def depths(names: Iterable[str]) -> dict[str, float]:
 def group_of(name: str, scope: str) -> str:
     """Return which tensors `name` is solved together with: itself, its layer, or all of them."""
     if scope == "global":
-        return "all tensors"
+        return "*"
     position = layer_position(name) if scope == "layer" else None
-    return f"{position.stack}{position.index}" if position else name
+    return f"{position.stack}{position.index}.*" if position else name
 
 
 def is_embedding(name: str) -> bool:

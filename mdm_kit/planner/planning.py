@@ -226,12 +226,14 @@ def _write(
     out = recipe.out_dtype or recipe.dtype or DTYPES[like.dtype]
     nbytes = like.n_elements * out.bits // 8
     root: Apply | Fold
-    group = group_of(name, getattr(params, "scope", "tensor")) if method.solve else None
+    scope = getattr(params, "scope", "tensor")
+    group = group_of(name, scope) if method.solve else None
     if inputs.base is not None:
         base = Read(inputs.base.checkpoint.tensors[name])
         compute = _compute(recipe, out, (*models, base), in_weights=False)
+        compute = "float64" if params.fine() else compute
         deltas = tuple(Delta(m, base) for m in models)
-        root = Fold(base, Apply(method.name, deltas, params, compute, group))
+        root = Fold(base, Apply(method.name, deltas, params, compute, group, scope == "tensor"))
     else:
         compute = _compute(recipe, out, models, in_weights=True)
         root = Apply(method.name, models, params, compute)

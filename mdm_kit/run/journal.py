@@ -2,7 +2,7 @@
 
 Lines of JSON. The first holds the key of the merge. Another names a finished shard and its sha256,
 and is written after the shard has its name on disk; or it holds inner products of deltas, which
-took a reading of the models. A torn last line is as if it had never been written.
+took a reading of the models. A torn line is as if it had never been written.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Journal:
                     self.shards[str(entry["shard"])] = str(entry["sha256"])
                 self.grams |= grams
             except (ValueError, KeyError, TypeError, AttributeError):
-                return
+                continue  # torn; what was written behind it after a restart is whole
 
     def start(self, key: str) -> None:
         """Begin anew for the merge with this key."""

@@ -9,7 +9,7 @@ import numpy as np
 from mdm_kit.maths.orthogonal import Gram
 from mdm_kit.planner.nodes import Write
 from mdm_kit.run.executor import stream
-from mdm_kit.run.tile import measure_tiles_of
+from mdm_kit.run.tile import measure_tiles_of, n_elements
 from mdm_kit.run.weights import blurred
 from mdm_kit.run.work import Kernels, MeasureWork, gram_of
 
@@ -27,16 +27,15 @@ def measure(writes: Sequence[Write], kernels: Kernels, threads: int) -> dict[str
 def _measured(
     writes: Sequence[Write], kernels: Kernels, threads: int, *, exact: bool
 ) -> dict[str, Gram]:
-    parts: dict[str, list[np.ndarray]] = {w.name: [] for w in writes}
+    grams = {w.name: no_products(w) for w in writes}
+    blocks: list[np.ndarray] = []
     tiles = (t for w in writes for t in measure_tiles_of(w, exact=exact))
     for tile, out in stream(tiles, MeasureWork(kernels), threads):
-        parts[tile.write.name].append(out.view(np.float64).reshape(-1, tile.n_pairs).copy())
-    return {
-        w.name: gram_of(w, np.concatenate(parts[w.name]), exact=exact)
-        if parts[w.name]
-        else no_products(w)
-        for w in writes
-    }
+        blocks.append(out.view(np.float64).reshape(-1, tile.n_pairs).copy())
+        if tile.start + tile.count == n_elements(tile.write):
+            grams[tile.write.name] = gram_of(tile.write, np.concatenate(blocks), exact=exact)
+            blocks.clear()
+    return grams
 
 
 def no_products(write: Write) -> Gram:

@@ -79,7 +79,8 @@ def run_plan(
             stage.discard()  # the same again would end the same: there is nothing to resume
             raise
         except BaseException:
-            if not Journal(stage.journal).shards:
+            kept = Journal(stage.journal)
+            if not kept.shards and not kept.grams:
                 stage.discard()
             raise
         stage.seal(overwrite=overwrite)

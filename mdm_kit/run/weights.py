@@ -6,9 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mdm_kit.errors import NotFiniteError
 from mdm_kit.maths.orthogonal import Basis, Gram, nearly_dependent, summed
 from mdm_kit.methods.registry import methods
 from mdm_kit.planner.nodes import Apply, Write
+from mdm_kit.words import shown
 
 CANCELLATION = 16.0
 """Where Σ|w_i|‖d_i‖ exceeds the result's norm by this factor, float32 loses four bits of it."""
@@ -30,8 +32,11 @@ def known_weights(apply: Apply) -> Weights:
     values = tuple(methods()[apply.method].coefficients(apply.params))
     # Weights of both signs are there to cancel, and what float32 loses may be all that is left.
     cancels = min(values) < 0 < max(values)
-    unfit = any(w and not SMALLEST <= abs(w) <= LARGEST for w in values)
-    return Weights(values, cancels or unfit or apply.compute == "float64")
+    return Weights(values, cancels or _unfit(values) or apply.compute == "float64")
+
+
+def _unfit(values: Sequence[float]) -> bool:
+    return any(w and not SMALLEST <= abs(w) <= LARGEST for w in values)
 
 
 def solved_weights(apply: Apply, gram: Gram, basis: Basis) -> Weights:
@@ -39,14 +44,20 @@ def solved_weights(apply: Apply, gram: Gram, basis: Basis) -> Weights:
     values = tuple(methods()[apply.method].coefficients(apply.params, basis))
     apart = math.fsum(abs(w) * math.sqrt(gram.at(i, i)) for i, w in enumerate(values))
     cancels = apart > CANCELLATION * math.sqrt(gram.energy(values))
-    return Weights(values, cancels or apply.compute == "float64")
+    return Weights(values, cancels or _unfit(values) or apply.compute == "float64")
 
 
 def solve(apply: Apply, grams: Sequence[Gram]) -> Basis:
     """Return the basis of a group from the Gram matrices of its tensors, in plan order."""
     solver = methods()[apply.method].solve
     assert solver is not None  # noqa: S101 -- only methods with groups come here
-    return solver(summed(grams), apply.params)
+    joined = summed(grams)
+    if not all(map(math.isfinite, joined.triangle)):
+        raise NotFiniteError(
+            f"{shown(apply.group or apply.method)}: the inner products of this group's changes "
+            "leave float64's range; take a narrower scope, or look for huge numbers in the models"
+        )
+    return solver(joined, apply.params)
 
 
 @dataclass(frozen=True, slots=True)

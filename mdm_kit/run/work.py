@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from mdm_kit.errors import MisfitError, NotFiniteError
-from mdm_kit.maths.orthogonal import Gram, nearly_dependent
+from mdm_kit.maths.orthogonal import Gram, fsum, nearly_dependent
 from mdm_kit.planner.nodes import Apply, Fold, Read, Same, Write
 from mdm_kit.run.executor import Bytes
 from mdm_kit.run.tile import MeasureTile, Tile
@@ -79,13 +79,15 @@ def gram_of(write: Write, products: np.ndarray, *, exact: bool) -> Gram:
     or numbers whose squares leave float64.
     """
     # Not `sum`: from Python 3.12 on it compensates, and its bits are others.
-    join = math.fsum if exact else partial(reduce, operator.add)
-    if not np.isfinite(products).all():
+    join = fsum if exact else partial(reduce, operator.add)
+    finite = bool(np.isfinite(products).all())
+    triangle = tuple(join(column) for column in products.T.tolist()) if finite else ()
+    if not all(map(math.isfinite, triangle)) or not finite:
         raise NotFiniteError(
             f"{shown(write.name)}: the inner products of the changes are not finite, made from "
             f"{_parents(write)}; look for NaN or infinity in these models"
         )
-    return Gram(tuple(join(column) for column in products.T.tolist()))
+    return Gram(triangle)
 
 
 def _parents(write: Write) -> str:
@@ -156,7 +158,13 @@ class WriteWork:
         )
         limit = _TOO_LARGE.get(tile.write.dtype, math.inf)
         bad = np.flatnonzero(~(np.abs(values) < limit))
-        at = int(bad[0]) if bad.size else 0
+        if not bad.size:
+            return (
+                f"{shown(tile.write.name)}: a step of the float32 arithmetic left its range, made "
+                f"from {_parents(tile.write)}, although the result would not; "
+                "write dtype: float64 and the out_dtype you want"
+            )
+        at = int(bad[0])
         return (
             f"{shown(tile.write.name)}: element {tile.start + at} of the result is {values[at]:g}, "
             f"made from {_parents(tile.write)}; every merged value must be a finite "

@@ -97,7 +97,7 @@ def test_a_copy_and_a_zero_have_no_component_and_disturb_nobody() -> None:
 def test_lowdin_of_dependent_deltas_is_finite_and_says_so() -> None:
     first = np.arange(1.0, 6.0)
     basis = lowdin(gram_of(np.array([first, first, np.zeros(5)])))
-    assert basis.dependent == (0, 1, 2)
+    assert basis.dependent == (1, 2)
     assert np.isfinite(np.array(basis.matrix)).all()
 
 

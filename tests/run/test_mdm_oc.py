@@ -187,7 +187,7 @@ def test_the_ledger_and_the_manifest_hold_the_numbers(tmp_path: Path) -> None:
         full = d @ d.T
         want = torch.stack([full[i, j] for i in range(3) for j in range(i + 1)])
         assert torch.allclose(row, want, rtol=1e-6)
-    group = manifest.groups["model.layers.1"]
+    group = manifest.groups["model.layers.1.*"]
     assert group.tensors == ["model.layers.1.mlp.w", "model.layers.1.norm.weight"]
     assert group.largest_cosine == pytest.approx(0.3, abs=0.02)
     assert group.dependent == []
@@ -250,3 +250,42 @@ def test_orthogonalize_none_is_task_arithmetic_to_the_byte(tmp_path: Path) -> No
     assert read_model(tmp_path / "one").keys() == read_model(tmp_path / "two").keys()
     one, two = (promised(tmp_path / n)["model.safetensors"] for n in ("one", "two"))
     assert one == two
+
+
+@pytest.mark.parametrize("value", [4e151, 1e155])
+@pytest.mark.parametrize("how", ["gram_schmidt", "lowdin", "none"])
+def test_sums_that_leave_float64_stop_the_merge(tmp_path: Path, how: str, value: float) -> None:
+    base = {"w": torch.zeros(131_072, dtype=torch.float64)}
+    write_model(tmp_path / "base", base)
+    write_model(tmp_path / "m1", {"w": base["w"] + value})
+    text = recipe(tmp_path, f"orthogonalize: {how}", "", (1.0,))
+    for memory in (1, 2_000_000_000):
+        with pytest.raises(mdm_kit.errors.NotFiniteError, match=r"^w: "):
+            mdm_kit.merge(text, tmp_path / "out", memory_nbytes=memory)
+
+
+@pytest.mark.parametrize("eps", [1e-3, 1e-5])
+def test_lowdin_of_near_copies_in_float32(tmp_path: Path, eps: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    base = {"w": 0.01 * torch.randn(100, generator=generator)}
+    m1 = {"w": base["w"] + 0.01 * torch.randn(100, generator=generator)}
+    m2 = {"w": m1["w"] + 0.01 * eps * torch.randn(100, generator=generator)}
+    for name, model in (("base", base), ("m1", m1), ("m2", m2)):
+        write_model(tmp_path / name, model)
+    mdm_kit.merge(recipe(tmp_path, "orthogonalize: lowdin", "", (1.0, -0.5)), tmp_path / "out")
+    want = mdm_oc(base, [m1, m2], {"w": (1.0, -0.5)}, how="lowdin")["w"]
+    got = read_model(tmp_path / "out")["w"]
+    dense.assert_accurate(got, want, want - base["w"].double(), base["w"].double().abs())
+
+
+def test_a_tensor_named_like_a_group_stays_apart(tmp_path: Path) -> None:
+    for scope, names in (
+        ("layer", ("model.layers.0", "model.layers.0.w", "model.layers.0.v")),
+        ("global", ("*", "all tensors", "w")),
+    ):
+        root = tmp_path / scope
+        family(root, "0.3", dict.fromkeys(names, ((50,), torch.float32)))
+        text = recipe(root, f"scope: {scope}")
+        mdm_kit.merge(text, root / "one")
+        mdm_kit.merge(text, root / "two", memory_nbytes=1)
+        assert promised(root / "one") == promised(root / "two")

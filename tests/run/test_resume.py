@@ -15,6 +15,8 @@ from families import fine_tuned, write_family, write_model
 import mdm_kit
 from mdm_kit.bundle.stage import Stage, work_folder
 from mdm_kit.errors import OutputLocked, UsageError
+from mdm_kit.maths.orthogonal import Gram
+from mdm_kit.run.journal import Journal
 
 SHARD = 3000
 DIES_AFTER = """
@@ -99,6 +101,18 @@ def test_a_torn_journal_line_is_as_if_never_written(recipe: Path, tmp_path: Path
     journal.write_bytes(journal.read_bytes()[:-7])
     mdm_kit.merge(recipe, out, shard_nbytes=SHARD)
     assert weights(out) == weights(tmp_path / "calm")
+
+
+def test_a_torn_line_hides_nothing_behind_it(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    journal.start("key")
+    journal.finished("one", "a", {})
+    with (tmp_path / "j").open("ab") as file:
+        file.write(b'{"shard": "tor')
+    Journal(tmp_path / "j").finished("two", "b", {"w": Gram((1.0,))})
+    found = Journal(tmp_path / "j")
+    assert (found.key, found.shards) == ("key", {"one": "a", "two": "b"})
+    assert found.grams == {"w": Gram((1.0,))}
 
 
 def test_another_plan_is_refused_and_fresh_starts_anew(recipe: Path, tmp_path: Path) -> None:
