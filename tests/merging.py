@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,8 +11,9 @@ from torch import Tensor
 from mdm_kit.methods.contract import Method, MethodParams
 from mdm_kit.planner.nodes import Apply, Delta, Fold, Read, Write
 from mdm_kit.run.cpu_kernels import CpuKernels
-from mdm_kit.run.tile import tiles_of
-from mdm_kit.run.work import Kernels, WriteWork
+from mdm_kit.run.tally import Tally
+from mdm_kit.run.tile import Batch, tiles_of
+from mdm_kit.run.work import Kernels, Work
 from mdm_kit.sources import MemorySource
 from mdm_kit.words import DTYPES
 
@@ -51,7 +52,7 @@ def merged(
     base: Tensor | None = None,
     *,
     out: torch.dtype | None = None,
-    kernels: Callable[[dict[str, MemorySource]], Kernels] = CpuKernels,
+    kernels: Kernels | None = None,
 ) -> Tensor:
     """Merge one tensor; a delta method without a base gets zeros for one."""
     if base is None and method.needs_base:
@@ -59,12 +60,10 @@ def merged(
     sources = sources_of(models, base)
     dtype = out or models[0].dtype
     write = node(method, params, sources, dtype)
-    work = WriteWork(kernels(sources), {}, {})
-    result = np.empty(write.nbytes, np.uint8)
-    at = 0
-    for tile in tiles_of(write, whole=method.solve is not None):
-        work(tile, result[at : at + tile.nbytes])
-        at += tile.nbytes
-    if not result.size:
+    if not write.n_elements:
         return torch.empty(write.shape, dtype=dtype)
+    work = Work(kernels or CpuKernels(), sources)
+    result = np.empty(write.nbytes, np.uint8)
+    measured = Tally(write, exact=False) if method.solve else None
+    work(Batch(tuple(tiles_of(write, write.n_elements, measured)), 0), result)
     return torch.from_numpy(result).view(dtype).reshape(write.shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import mmap
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from typing import Self
 
 from blake3 import blake3
 
+from mdm_kit.bundle.direct_file import DirectFile
 from mdm_kit.bundle.durable import sync_folder
 from mdm_kit.errors import RoomError
 from mdm_kit.words import human_bytes, shown
@@ -76,12 +78,13 @@ class ShardFile:
         self._temporary = path.with_name(path.name + ".tmp")
         self._digester = _Digester(header, tensor_nbytes)
         self._hasher = ThreadPoolExecutor(1, "hash")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         self._nbytes = len(header) + sum(tensor_nbytes)
         with self._clear_errors():
-            self._fd = os.open(self._temporary, flags, 0o600)
+            self._file = DirectFile(self._temporary, self._nbytes)
             self._reserve(self._nbytes)
-            self._write(memoryview(header))
+            padded = mmap.mmap(-1, len(header))
+            padded[:] = header
+            self._file.write(memoryview(padded), 0)
 
     def __enter__(self) -> Self:
         """Return the open shard."""
@@ -90,32 +93,33 @@ class ShardFile:
     def __exit__(self, *_: object) -> None:
         """Close the file and remove it unless `finish` gave it its name."""
         self._hasher.shutdown()
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._file.close()
         self._temporary.unlink(missing_ok=True)
 
-    def append(self, block: memoryview) -> None:
-        """Write and digest the next bytes; `block` may be reused when this returns."""
-        if len(block) < INLINE_NBYTES:
-            self._digester.update(block)
+    def append(self, block: memoryview, start: int) -> None:
+        """Write and digest the next bytes, `block[start:]`; see `DirectFile.write`.
+
+        `block` may be reused when this returns.
+        """
+        new = block[start:]
+        if len(new) < INLINE_NBYTES:
+            self._digester.update(new)
             with self._clear_errors():
-                self._write(block)
+                self._file.write(block, start)
             return
-        hashed = self._hasher.submit(self._digester.update, block)
+        hashed = self._hasher.submit(self._digester.update, new)
         try:
             with self._clear_errors():
-                self._write(block)
+                self._file.write(block, start)
         finally:
             hashed.result()
 
     def finish(self) -> ShardDigests:
         """Make the file durable, readable like any new file, and visible under its name."""
         with self._clear_errors():
-            os.fsync(self._fd)
-            os.fchmod(self._fd, 0o666 & ~_umask())
-            os.close(self._fd)
-            self._fd = -1
+            self._file.finish()
+            os.fchmod(self._file.fd, 0o666 & ~_umask())
+            self._file.close()
             self._temporary.rename(self._path)
             sync_folder(self._path.parent)
         return self._digester.digests()
@@ -123,14 +127,10 @@ class ShardFile:
     def _reserve(self, nbytes: int) -> None:
         if hasattr(os, "posix_fallocate"):
             try:
-                os.posix_fallocate(self._fd, 0, nbytes)
+                os.posix_fallocate(self._file.fd, 0, nbytes)
             except OSError as error:
                 if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
                     raise
-
-    def _write(self, block: memoryview) -> None:
-        while len(block):
-            block = block[os.write(self._fd, block) :]
 
     @contextlib.contextmanager
     def _clear_errors(self) -> Iterator[None]:

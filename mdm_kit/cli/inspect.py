@@ -52,7 +52,7 @@ def _document(checkpoint: Checkpoint, manifest: Manifest | None) -> dict[str, An
             t.name: {"shape": list(t.shape), "dtype": t.dtype, "file": t.file}
             for t in checkpoint.tensors.values()
         },
-        "manifest": None if manifest is None else manifest.model_dump(mode="json", by_alias=True),
+        "manifest": None if manifest is None else manifest.content(),
     }
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mdm_kit.cli import options
 from mdm_kit.errors import UsageError
+
+if TYPE_CHECKING:
+    from mdm_kit.run.profile import Profile
 
 
 @click.command("merge")
@@ -23,6 +28,7 @@ from mdm_kit.errors import UsageError
 @click.option("--fresh", is_flag=True, help="Throw an interrupted merge away and start anew.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it is a finished merge.")
 @click.option("--hash-sources", is_flag=True, help="Record the sha256 of every source file.")
+@click.option("--profile", "profiled", is_flag=True, help="Show where the time went.")
 @options.as_json
 def command(
     recipe: str,
@@ -35,6 +41,7 @@ def command(
     fresh: bool,
     overwrite: bool,
     hash_sources: bool,
+    profiled: bool,
     as_json: bool,
 ) -> None:
     """Merge the models of RECIPE into the new folder OUT.
@@ -77,6 +84,7 @@ def command(
                     "nbytes": merged.nbytes,
                     "shards": merged.shards,
                     "seconds": round(seconds, 3),
+                    "profile": {n: asdict(s) for n, s in merged.profile.stages.items()},
                 }
             )
         )
@@ -89,3 +97,24 @@ def command(
             ("check it", f"mdm-kit verify {shown(str(out))}"),
         ]
     )
+    if profiled:
+        show_profile(merged.profile)
+
+
+def show_profile(profile: Profile) -> None:
+    """Print what each stage took, summed over its threads."""
+    from mdm_kit.cli.screen import table
+    from mdm_kit.run.profile import WHAT
+    from mdm_kit.words import human_bytes
+
+    rows = [
+        (
+            WHAT[name],
+            f"{spent.seconds:.2f} s",
+            human_bytes(spent.nbytes) if spent.nbytes else "",
+            f"{human_bytes(int(spent.nbytes / spent.seconds))}/s" if spent.nbytes else "",
+        )
+        for name, spent in profile.stages.items()
+        if spent.seconds
+    ]
+    table(("stage", "time", "bytes", "rate"), rows, right=(1, 2, 3))

@@ -7,31 +7,48 @@ does not know the rule shows; it is a checksum and no signature.
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal, Self
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from mdm_kit.errors import IntegrityError
 from mdm_kit.ledger.canonical import canonical, digest
 from mdm_kit.words import shown
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler, TypeAdapter
 
 MANIFEST_NAME = "mdm_manifest.json"
 MANIFEST_SCHEMA: Literal["mdm_kit/manifest/1"] = "mdm_kit/manifest/1"
 MAX_MANIFEST_NBYTES = 64 << 20
 """Refused above this before parsing; a merge of 100,000 tensors stays below."""
 
-Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
-ShardName = Annotated[str, Field(pattern=r"^model(-[0-9]{5}-of-[0-9]{5})?\.safetensors$")]
-FileName = Annotated[
-    str, Field(max_length=255, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_.-]+)?$")
-]
-Blake3 = Annotated[str, Field(pattern=r"^blake3:[0-9a-f]{64}$")]
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """Text of a form. pydantic, which is slow to import, is asked only when a manifest is read."""
+
+    pattern: str
+    max_length: int | None = None
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> Any:
+        limits = {} if self.max_length is None else {"max_length": self.max_length}
+        return {**handler(source), "pattern": self.pattern, **limits}
 
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+Sha256 = Annotated[str, _Text(r"^sha256:[0-9a-f]{64}$")]
+Blake3 = Annotated[str, _Text(r"^blake3:[0-9a-f]{64}$")]
+ShardName = Annotated[str, _Text(r"^model(-[0-9]{5}-of-[0-9]{5})?\.safetensors$")]
+FileName = Annotated[str, _Text(r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_.-]+)?$", 255)]
 
 
+class _Entry:
+    """Read strictly: no field more, none less, nothing converted."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid", "strict": True}
+
+
+@dataclass(frozen=True)
 class SourceFile(_Entry):
     """A weight file of a source. `status` is `verified` when all its bytes were hashed here,
     `declared` when its digest is only what the Hub says, None when there is no digest of the bytes.
@@ -44,6 +61,7 @@ class SourceFile(_Entry):
     status: Literal["declared", "verified"] | None = None
 
 
+@dataclass(frozen=True)
 class SourceEntry(_Entry):
     """A model of the merge, in the order of the recipe; `reference` holds no path."""
 
@@ -53,9 +71,10 @@ class SourceEntry(_Entry):
     repo: str | None
     commit: str | None
     files: list[SourceFile]
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
 class TensorEntry(_Entry):
     """An output tensor: what its bytes are and the rule that made them."""
 
@@ -67,6 +86,7 @@ class TensorEntry(_Entry):
     weights: list[float] | None = None
 
 
+@dataclass(frozen=True)
 class GroupEntry(_Entry):
     """Tensors that were made orthogonal together.
 
@@ -80,6 +100,7 @@ class GroupEntry(_Entry):
     largest_cosine: float
 
 
+@dataclass(frozen=True)
 class LedgerEntry(_Entry):
     """The ledger file: inner products of the models' deltas, one row of its `gram` per tensor.
 
@@ -92,6 +113,7 @@ class LedgerEntry(_Entry):
     tensors: list[str]
 
 
+@dataclass(frozen=True)
 class FileEntry(_Entry):
     """A file of the folder and its digest."""
 
@@ -99,6 +121,7 @@ class FileEntry(_Entry):
     sha256: Sha256
 
 
+@dataclass(frozen=True)
 class Precision(_Entry):
     """Dtypes of the arithmetic that was used, by torch name, and what the recipe asked for."""
 
@@ -107,6 +130,7 @@ class Precision(_Entry):
     out_dtype: str | None
 
 
+@dataclass(frozen=True)
 class Event(_Entry):
     """One step of the folder's history; `parent` is the digest of the event before it."""
 
@@ -116,10 +140,11 @@ class Event(_Entry):
     parent: Sha256 | None = None
 
 
+@dataclass(frozen=True)
 class Manifest(_Entry):
     """What `mdm_manifest.json` holds."""
 
-    schema_: Literal["mdm_kit/manifest/1"] = Field(alias="schema")
+    schema: Literal["mdm_kit/manifest/1"]
     tool: str
     recipe: str
     recipe_sha256: Sha256
@@ -137,15 +162,19 @@ class Manifest(_Entry):
     findings: list[str]
     shards: dict[ShardName, FileEntry]
     files: dict[FileName, FileEntry]
-    history: Annotated[list[Event], Field(min_length=1)]
+    history: list[Event]
+
+    def content(self) -> dict[str, Any]:
+        """Return what the file says, but for its own digest."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
 
     def to_bytes(self) -> bytes:
         """Return the file's bytes: canonical JSON, its own digest included."""
-        content = self.model_dump(mode="json", by_alias=True)
+        content = self.content()
         return canonical({**content, "digest": digest(content)}) + b"\n"
 
     @classmethod
-    def from_bytes(cls, raw: bytes) -> Self:
+    def from_bytes(cls, raw: bytes) -> Manifest:
         """Read a manifest.
 
         Raises `IntegrityError` where it is no JSON, has another schema, lacks or adds a field, or
@@ -163,14 +192,35 @@ class Manifest(_Entry):
                 f"{MANIFEST_NAME} was changed after it was written: its content does not have "
                 "the digest it states; get the original file again"
             )
+        from pydantic import ValidationError
+
         try:
-            return cls.model_validate(content)
+            manifest: Manifest = _reader().validate_json(canonical(content))
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
             raise IntegrityError(
                 f"{MANIFEST_NAME} is not a manifest: {where}: {first['msg']}"
             ) from None
+        if not manifest.history:
+            raise IntegrityError(f"{MANIFEST_NAME} is not a manifest: its history is empty")
+        return manifest
+
+
+@cache
+def _reader() -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Manifest)
+
+
+def _plain(value: Any) -> Any:
+    """Return entries as dictionaries, all the way down."""
+    if is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _no_constant(name: str) -> float:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mdm_kit.maths.blocks import BLOCK
 from mdm_kit.planner.layout import Shard
 from mdm_kit.planner.nodes import Write
 from mdm_kit.planner.survey import Surveyed
 from mdm_kit.words import DTYPES
 
-TILE_ELEMENTS = 1 << 18
-"""Elements of one tile, four blocks of a measured sum: 512 KiB of bfloat16 from each model, so that
-the inputs of a few models stay in a core's second-level cache together."""
+TILE_ELEMENTS = 1 << 20
+"""Elements of one tile at most: 2 MiB of bfloat16 from each model. What goes with each tile, calls
+and locks, is a hundredth of its work."""
 SPARE_TILES = 2
 """Finished tiles that may wait to be hashed and written, beyond one for each worker."""
 DEFAULT_MEMORY_NBYTES = 2_000_000_000
@@ -61,11 +62,14 @@ class Budget:
         apply = write.apply()
         if apply is None or apply.group is None:
             return True
-        if not apply.alone:
-            return False
-        return self.memory_of(write, write.nbytes * 8 // DTYPES[write.dtype].bits) <= (
-            self.memory_nbytes
-        )
+        return apply.alone and _read_nbytes(write) <= self.memory_nbytes
+
+    def tile_of(self, write: Write) -> int:
+        """Return how many elements of this tensor a tile has: whole blocks, within the budget."""
+        tile = TILE_ELEMENTS
+        while tile > BLOCK and self.memory_of(write, tile) > self.memory_nbytes:
+            tile //= 2
+        return tile
 
     def memory_of(self, write: Write, tile: int) -> int:
         """Return the bytes all workers take for tiles of `tile` elements of this tensor."""
@@ -104,7 +108,4 @@ def _read_nbytes(write: Write) -> int:
 
 
 def _peak(write: Write, budget: Budget) -> int:
-    n = max(1, write.nbytes * 8 // DTYPES[write.dtype].bits)
-    apply = write.apply()
-    whole = apply is not None and apply.group is not None and budget.reads_once(write)
-    return budget.memory_of(write, n if whole else min(n, TILE_ELEMENTS))
+    return budget.memory_of(write, min(max(1, write.n_elements), budget.tile_of(write)))

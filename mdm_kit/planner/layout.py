@@ -95,13 +95,9 @@ def index_json(shards: Sequence[Shard]) -> bytes:
     tensors = [(p.write, s.name) for s in shards for p in s.tensors]
     index = {
         "metadata": {
-            "total_parameters": sum(_n_elements(w) for w, _ in tensors),
+            "total_parameters": sum(w.n_elements for w, _ in tensors),
             "total_size": sum(w.nbytes for w, _ in tensors),
         },
         "weight_map": {w.name: shard for w, shard in sorted(tensors, key=lambda t: t[0].name)},
     }
     return (json.dumps(index, indent=2, ensure_ascii=False) + "\n").encode()
-
-
-def _n_elements(write: Write) -> int:
-    return write.nbytes * 8 // DTYPES[write.dtype].bits

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mdm_kit.methods.contract import MethodParams
-from mdm_kit.words import TensorInfo
+from mdm_kit.words import DTYPES, TensorInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,11 @@ class Write:
     nbytes: int
     root: Apply | Fold | Same
 
+    @property
+    def n_elements(self) -> int:
+        """How many elements the tensor has."""
+        return self.nbytes * 8 // DTYPES[self.dtype].bits
+
     def apply(self) -> Apply | None:
         """Return the method's node, or None where the tensor is copied."""
         if isinstance(self.root, Same):
@@ -89,4 +94,4 @@ class Write:
             found = [i.source if isinstance(i, Delta) else i for i in apply.inputs]
             if isinstance(self.root, Fold):
                 found.append(self.root.base)
-        return tuple(dict.fromkeys(found))
+        return tuple({(r.info.source, r.info.name): r for r in found}.values())

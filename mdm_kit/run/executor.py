@@ -7,6 +7,7 @@ the bytes depend on neither the number of workers nor who was faster.
 
 from __future__ import annotations
 
+import mmap
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,6 +28,10 @@ class Job(Protocol):
     def nbytes(self) -> int:
         """Bytes of the result."""
 
+    @property
+    def lead(self) -> int:
+        """Bytes of room that are wanted in front of it."""
+
 
 J = TypeVar("J", bound=Job)
 
@@ -36,7 +41,8 @@ def stream(
 ) -> Generator[tuple[J, Bytes]]:
     """Do `work(job, out)` with `threads` workers and yield each job with its result, in order.
 
-    `out` is a uint8 array (job.nbytes,); what is yielded is valid until the next one is asked for.
+    `out` is a uint8 array (job.nbytes,). What is yielded, (job.lead + job.nbytes,), begins at a
+    page of memory, holds the result at its end, and is valid until the next one is asked for.
     An error is raised in the place of its job; jobs behind it are dropped.
     """
     blocks: list[Bytes] = [np.empty(0, np.uint8) for _ in range(threads + SPARE_TILES)]
@@ -47,9 +53,10 @@ def stream(
             if not blocks:
                 yield from _finish(pending, blocks)
             block = blocks.pop()
-            if len(block) < job.nbytes:
-                block = np.empty(job.nbytes, np.uint8)
-            pending.append((job, block, pool.submit(work, job, block[: job.nbytes])))
+            size = job.lead + job.nbytes
+            if len(block) < size:
+                block = _aligned(size)
+            pending.append((job, block, pool.submit(work, job, block[job.lead : size])))
         while pending:
             yield from _finish(pending, blocks)
     finally:
@@ -61,5 +68,9 @@ def _finish(
 ) -> Iterator[tuple[J, Bytes]]:
     job, block, future = pending.popleft()
     future.result()
-    yield job, block[: job.nbytes]
+    yield job, block[: job.lead + job.nbytes]
     blocks.append(block)
+
+
+def _aligned(nbytes: int) -> Bytes:
+    return np.frombuffer(mmap.mmap(-1, nbytes), np.uint8)

@@ -18,11 +18,12 @@ from mdm_kit.run.devices import pick_device
 from mdm_kit.run.journal import Journal
 from mdm_kit.run.manifest_of import Result
 from mdm_kit.run.measuring import measure, no_products
+from mdm_kit.run.profile import Profile
 from mdm_kit.run.progress import Progress, Silent
 from mdm_kit.run.shards import finished_shards, write_shards
 from mdm_kit.run.side_files import write_side_files
 from mdm_kit.run.weights import solve_groups
-from mdm_kit.run.work import Kernels, WriteWork
+from mdm_kit.run.work import Kernels, Work
 from mdm_kit.versions import libraries
 from mdm_kit.words import shown
 
@@ -31,12 +32,13 @@ Restart = Literal["auto", "resume", "fresh"]
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """A finished merge: where it lies, the digest of its plan, the sha256 of each shard."""
+    """A finished merge: where it lies, its plan's digest, each shard's sha256, where time went."""
 
     out: Path
     plan_digest: str
     shards: dict[str, str]
     nbytes: int
+    profile: Profile
 
 
 def run_plan(
@@ -68,11 +70,12 @@ def run_plan(
     budget = plan.budget
     witnesses = {s.name: s.source.witness() for s in plan.sources}
     key = _key(plan, witnesses, chosen.partition(":")[0])
+    work = Work(_kernels(chosen), {s.name: s.source for s in plan.sources})
     with Stage(out) as stage, stage.told():
         try:
             journal = _journal(stage, key, restart)
             stage.check_room(plan.costs.disk_nbytes - _finished_nbytes(plan, journal))
-            result = _write(plan, stage, journal, _kernels(plan, chosen), budget, progress)
+            result = _write(plan, stage, journal, work, budget, progress)
             _refuse_changed(plan, witnesses)
             write_side_files(plan, stage, result, chosen, hash_sources, progress)
         except (MisfitError, IntegrityError):
@@ -85,27 +88,26 @@ def run_plan(
             raise
         stage.seal(overwrite=overwrite)
     shards = {s.name: result.digests[s.name].sha256 for s in plan.shards}
-    return Merged(out, plan.digest, shards, plan.costs.write_nbytes)
+    return Merged(out, plan.digest, shards, plan.costs.write_nbytes, work.profile)
 
 
-def _kernels(plan: Plan, device: str) -> Kernels:
-    sources = {s.name: s.source for s in plan.sources}
+def _kernels(device: str) -> Kernels:
     if device == "cpu":
         from mdm_kit.run.cpu_kernels import CpuKernels
 
-        return CpuKernels(sources)
+        return CpuKernels()
     import torch
 
     from mdm_kit.run.torch_kernels import TorchKernels
 
-    return TorchKernels(sources, torch.device(device))
+    return TorchKernels(torch.device(device))
 
 
 def _write(
     plan: Plan,
     stage: Stage,
     journal: Journal,
-    kernels: Kernels,
+    work: Work,
     budget: Budget,
     progress: Progress,
 ) -> Result:
@@ -120,15 +122,16 @@ def _write(
     before = [w for w in measured if not budget.reads_once(w) and w.name not in journal.grams]
     if before:
         progress.say(f"measuring {len(before):,} tensors")
-        journal.measured(measure(before, kernels, budget.threads))
-    grams = dict(journal.grams)
+        journal.measured(measure(before, work, budget))
+    work.grams |= journal.grams
     twice = [w for w in measured if not budget.reads_once(w)]
-    work = WriteWork(kernels, solve_groups(twice, grams)[1], grams)
+    work.weights |= solve_groups(twice, work.grams)[1]
     progress.start(sum(s.nbytes for s in plan.shards), kept)
     digests = write_shards(plan.shards, done, stage, journal, work, budget, progress)
     for write in measured:
-        grams.setdefault(write.name, no_products(write))  # an empty tensor has no tile
-    return Result(digests, grams, *solve_groups(measured, grams))
+        if not write.n_elements:
+            work.grams[write.name] = no_products(write)  # it has no tile
+    return Result(digests, work.grams, *solve_groups(measured, work.grams))
 
 
 def _grouped(write: Write) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 
 from mdm_kit.bundle.shard_file import ShardDigests, ShardFile, digest_file
 from mdm_kit.bundle.stage import Stage
@@ -12,8 +11,9 @@ from mdm_kit.planner.layout import Shard
 from mdm_kit.run.executor import stream
 from mdm_kit.run.journal import Journal
 from mdm_kit.run.progress import Progress
-from mdm_kit.run.tile import Tile, tiles_of
-from mdm_kit.run.work import WriteWork
+from mdm_kit.run.tally import Tally
+from mdm_kit.run.tile import Batch, Batches, MeasureTile, Tile, measure_tiles_of, tiles_of
+from mdm_kit.run.work import Work
 
 
 def write_shards(
@@ -21,7 +21,7 @@ def write_shards(
     done: dict[str, ShardDigests],
     stage: Stage,
     journal: Journal,
-    work: WriteWork,
+    work: Work,
     budget: Budget,
     progress: Progress,
 ) -> dict[str, ShardDigests]:
@@ -31,19 +31,26 @@ def write_shards(
     refuses.
     """
     todo = [s for s in shards if s.name not in done]
-    counts = [sum(1 for _ in _tiles(s, budget)) for s in todo]
     # One stream over all shards, so that workers read ahead while a shard is being closed.
-    results = stream((t for s in todo for t in _tiles(s, budget)), work, budget.threads)
-    digests = dict(done)
+    results = stream((j for s in todo for j in _jobs(s, budget)), work, budget.threads)
+    digests, profile = dict(done), work.profile
     try:
-        for shard, n_tiles in zip(todo, counts, strict=True):
+        for shard in todo:
             sizes = [p.write.nbytes for p in shard.tensors]
             with ShardFile(stage.model / shard.name, shard.header, sizes) as file:
                 progress.advance(len(shard.header))
-                for tile, out in islice(results, n_tiles):
-                    file.append(out.data)
-                    progress.advance(tile.nbytes)
-                digests[shard.name] = file.finish()
+                left = sum(sizes)
+                while left:
+                    with profile.during("wait"):
+                        job, out = next(results)
+                    if not job.nbytes:
+                        continue  # measured, nothing to write
+                    with profile.during("write", job.nbytes):
+                        file.append(out.data, job.lead)
+                    progress.advance(job.nbytes)
+                    left -= job.nbytes
+                with profile.during("sync"):
+                    digests[shard.name] = file.finish()
             names = [p.write.name for p in shard.tensors if p.write.name in work.grams]
             grams = {name: work.grams[name] for name in names}
             journal.finished(shard.name, digests[shard.name].sha256, grams)
@@ -52,12 +59,27 @@ def write_shards(
     return digests
 
 
-def _tiles(shard: Shard, budget: Budget) -> Iterator[Tile]:
+def _jobs(shard: Shard, budget: Budget) -> Iterator[Batch | MeasureTile]:
+    """Yield a shard's work in the order of its bytes.
+
+    A large tensor that is measured on the way comes twice, to be measured and to be folded soon
+    after, when the system still holds its bytes in memory. The measuring of one tensor stands
+    before the folds of the one before it, so that no worker waits for another's last products.
+    """
+    batches = Batches(len(shard.header))
+    waiting: list[Tile] = []
     for placed in shard.tensors:
-        apply = placed.write.apply()
-        measured = apply is not None and apply.group is not None
-        whole = measured and budget.reads_once(placed.write)
-        yield from tiles_of(placed.write, whole=whole)
+        write = placed.write
+        size = budget.tile_of(write)
+        apply = write.apply()
+        on_the_way = apply is not None and apply.group is not None and budget.reads_once(write)
+        measured = Tally(write, exact=False) if on_the_way else None
+        if measured is not None and write.n_elements > size:
+            yield from measure_tiles_of(measured, size)
+        yield from batches.of(waiting)
+        waiting = list(tiles_of(write, size, measured))
+    yield from batches.of(waiting)
+    yield from batches.rest()
 
 
 def finished_shards(

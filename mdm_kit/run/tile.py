@@ -1,28 +1,37 @@
-"""Tiles: the pieces of an output tensor that are worked on at a time."""
+"""Tiles: the pieces of a tensor that are measured or made at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mdm_kit.maths.blocks import BLOCK
-from mdm_kit.planner.costs import TILE_ELEMENTS
+from mdm_kit.bundle.direct_file import ALIGNMENT
 from mdm_kit.planner.nodes import Write
+from mdm_kit.run.tally import Tally
 from mdm_kit.words import DTYPES
+
+BATCH_NBYTES = 1 << 21
+"""Output of small tensors that is made, hashed and written together: what goes with each block
+would otherwise cost more than the tensors."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
     """`count` elements of an output tensor from its flat element `start` on.
 
-    `whole` says that the tensor's coefficients are not known before its inputs are: the tile is the
-    whole tensor, measured, solved and folded in one reading.
+    `measured` is there where the tensor's coefficients come from inner products taken on the way:
+    by tiles that stand before this one, or, where this tile is the whole tensor, from its bytes.
     """
 
     write: Write
     start: int
     count: int
-    whole: bool = False
+    measured: Tally | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether this is all of the tensor."""
+        return self.count == self.write.n_elements
 
     @property
     def nbytes(self) -> int:
@@ -32,44 +41,79 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class MeasureTile:
-    """Elements of a tensor whose inner products are wanted; `exact` asks for compensated sums."""
+    """Elements of a tensor whose inner products go to `into`; `start` is where a block begins."""
 
-    write: Write
+    into: Tally
     start: int
     count: int
-    exact: bool
 
     @property
-    def n_pairs(self) -> int:
-        """How many inner products k deltas have."""
-        apply = self.write.apply()
-        k = len(apply.inputs) if apply else 0
-        return k * (k + 1) // 2
+    def is_last(self) -> bool:
+        """Whether the tensor ends here."""
+        return self.start + self.count == self.into.write.n_elements
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the result: a float64 for each block and pair."""
-        return -(-self.count // BLOCK) * self.n_pairs * 8
+        """Bytes of output: none."""
+        return 0
+
+    @property
+    def lead(self) -> int:
+        """Room in front of the output: none."""
+        return 0
 
 
-def n_elements(write: Write) -> int:
-    """Return the number of elements of an output tensor."""
-    return write.nbytes * 8 // DTYPES[write.dtype].bits
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Tiles that follow each other in the output, the first of them at byte `at` of the file."""
+
+    tiles: tuple[Tile, ...]
+    at: int
+
+    @property
+    def lead(self) -> int:
+        """Room in front of the result, which then lies in memory as it does in the file's pages."""
+        return self.at % ALIGNMENT
+
+    @property
+    def nbytes(self) -> int:
+        """How many output bytes the tiles have together."""
+        return sum(t.nbytes for t in self.tiles)
 
 
-def tiles_of(write: Write, *, whole: bool) -> Iterator[Tile]:
-    """Yield the tiles of an output tensor, first element first; none for an empty tensor."""
-    n = n_elements(write)
-    if whole:
-        if n:
-            yield Tile(write, 0, n, whole=True)
-        return
-    for start in range(0, n, TILE_ELEMENTS):
-        yield Tile(write, start, min(TILE_ELEMENTS, n - start))
+def tiles_of(write: Write, size: int, measured: Tally | None = None) -> Iterator[Tile]:
+    """Yield tiles of `size` elements, first element first; none for an empty tensor."""
+    for start in range(0, write.n_elements, size):
+        yield Tile(write, start, min(size, write.n_elements - start), measured)
 
 
-def measure_tiles_of(write: Write, *, exact: bool) -> Iterator[MeasureTile]:
-    """Yield what is measured of a tensor, in whole blocks from its first element on."""
-    n = n_elements(write)
-    for start in range(0, n, TILE_ELEMENTS):
-        yield MeasureTile(write, start, min(TILE_ELEMENTS, n - start), exact)
+def measure_tiles_of(into: Tally, size: int) -> Iterator[MeasureTile]:
+    """Yield what is measured of a tensor, first element first; none for an empty tensor."""
+    n = into.write.n_elements
+    for start in range(0, n, size):
+        yield MeasureTile(into, start, min(size, n - start))
+
+
+class Batches:
+    """Puts tiles that follow each other together, up to `BATCH_NBYTES`, larger ones alone."""
+
+    def __init__(self, at: int) -> None:
+        """Hold no tile yet; the first one comes to stand at byte `at` of the file."""
+        self._at = at
+        self._held: list[Tile] = []
+        self._nbytes = 0
+
+    def of(self, tiles: Sequence[Tile]) -> Iterator[Batch]:
+        """Take more tiles and yield the batches they complete."""
+        for tile in tiles:
+            if self._nbytes + tile.nbytes > BATCH_NBYTES:
+                yield from self.rest()
+            self._held.append(tile)
+            self._nbytes += tile.nbytes
+
+    def rest(self) -> Iterator[Batch]:
+        """Yield what is held back, if there is any."""
+        if self._held:
+            yield Batch(tuple(self._held), self._at)
+        self._at += self._nbytes
+        self._held, self._nbytes = [], 0

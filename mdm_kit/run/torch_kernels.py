@@ -6,76 +6,57 @@ device is the CPU.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from mdm_kit.maths.blocks import BLOCK
 from mdm_kit.maths.rounding import all_finite, round_into
-from mdm_kit.planner.nodes import Read
 from mdm_kit.run.cpu_kernels import CpuKernels
 from mdm_kit.run.executor import Bytes
-from mdm_kit.run.tile import MeasureTile, Tile
+from mdm_kit.run.inputs import Inputs
 from mdm_kit.run.weights import Weights
-from mdm_kit.sources import Source
 from mdm_kit.words import DTYPES
 
 
 class TorchKernels:
     """Folds and measures tiles on `device`; what the device cannot do in float64, the CPU does."""
 
-    def __init__(self, sources: Mapping[str, Source], device: torch.device) -> None:
-        """Read from `sources`, by name, and compute on `device`."""
-        self._cpu = CpuKernels(sources)
+    def __init__(self, device: torch.device) -> None:
+        """Compute on `device`."""
+        self._cpu = CpuKernels()
         self._device = device
 
-    def load(self, tile: Tile | MeasureTile, reads: Sequence[Read]) -> Bytes:
-        """Return the tile's bytes of each input as rows in host memory, valid until the next."""
-        return self._cpu.load(tile, reads)
-
     def fold(
-        self,
-        rows: Bytes,
-        reads: Sequence[Read],
-        *,
-        base: bool,
-        weights: Weights,
-        tile: Tile,
-        out: Bytes,
+        self, inputs: Inputs, out: Bytes, out_dtype: str, *, base: bool, weights: Weights
     ) -> bool:
-        """Fold loaded rows into `out` (tile.nbytes,); return whether every value is finite."""
+        """Fold inputs into `out`, rounded to `out_dtype`; return whether every value is finite."""
         if weights.wide and not self._has_float64:
-            return self._cpu.fold(rows, reads, base=base, weights=weights, tile=tile, out=out)
-        wide = torch.float64 if weights.wide else torch.float32
-        inputs = [
-            self._widened(row, r, tile.count, wide) for row, r in zip(rows, reads, strict=True)
-        ]
+            return self._cpu.fold(inputs, out, out_dtype, base=base, weights=weights)
+        values = self._widened(inputs, torch.float64 if weights.wide else torch.float32)
         total: torch.Tensor | None = None
-        for x, w in zip(inputs[1:] if base else inputs, weights.values, strict=True):
-            product = (x.sub_(inputs[0]) if base else x).mul_(w)
+        for x, w in zip(values[1:] if base else values, weights.values, strict=True):
+            product = (x.sub_(values[0]) if base else x).mul_(w)
             total = product if total is None else total.add_(product)
         assert total is not None  # noqa: S101 -- a merge has at least one model
-        folded = inputs[0].add_(total) if base else total
-        stored = torch.from_numpy(out).view(getattr(torch, DTYPES[tile.write.dtype].torch_name))
+        folded = values[0].add_(total) if base else total
+        stored = torch.from_numpy(out).view(getattr(torch, DTYPES[out_dtype].torch_name))
         rounded = torch.empty_like(stored, device=self._device)
         round_into(folded, rounded)
         stored.copy_(rounded)
         return all_finite(stored)
 
-    def measure(
-        self, rows: Bytes, reads: Sequence[Read], count: int, *, wide: bool, exact: bool, out: Bytes
-    ) -> None:
-        """Write the inner products of each block of loaded rows (the base first) into `out`."""
+    def measure(self, inputs: Inputs, out: NDArray[np.float64], *, wide: bool, exact: bool) -> None:
+        """Write the inner products of inputs (the base first) into `out` (blocks, pairs)."""
         if exact or not self._has_float64:
-            self._cpu.measure(rows, reads, count, wide=wide, exact=exact, out=out)
+            self._cpu.measure(inputs, out, wide=wide, exact=exact)
             return
-        dtype = torch.float64 if wide else torch.float32
-        inputs = [self._widened(row, r, count, dtype) for row, r in zip(rows, reads, strict=True)]
-        deltas = [x.sub_(inputs[0]).to(torch.float64) for x in inputs[1:]]
+        values = self._widened(inputs, torch.float64 if wide else torch.float32)
+        deltas = [x.sub_(values[0]).to(torch.float64) for x in values[1:]]
         pairs = [(i, h) for i in range(len(deltas)) for h in range(i + 1)]
-        products = torch.from_numpy(out).view(torch.float64).view(-1, len(pairs))
+        products = torch.from_numpy(out)
         for p, (i, h) in enumerate(pairs):
-            for b, start in enumerate(range(0, count, BLOCK)):
+            for b, start in enumerate(range(0, inputs.count, BLOCK)):
                 stop = start + BLOCK
                 products[b, p] = torch.sum(deltas[i][start:stop] * deltas[h][start:stop])
 
@@ -83,8 +64,11 @@ class TorchKernels:
     def _has_float64(self) -> bool:
         return self._device.type != "mps"
 
-    def _widened(self, row: Bytes, read: Read, count: int, dtype: torch.dtype) -> torch.Tensor:
-        stored = DTYPES[read.info.dtype]
-        raw = torch.from_numpy(row[: count * stored.bits // 8])
-        # A copy even where the dtype is the same: the row is the worker's and is used again.
-        return raw.view(getattr(torch, stored.torch_name)).to(self._device, dtype, copy=True)
+    def _widened(self, inputs: Inputs, dtype: torch.dtype) -> list[torch.Tensor]:
+        found = []
+        for i, stored in enumerate(inputs.dtypes):
+            raw = torch.from_numpy(inputs.array(i))
+            kept = raw.view(getattr(torch, DTYPES[stored].torch_name))
+            # A copy even where the dtype is the same: the bytes are borrowed.
+            found.append(kept.to(self._device, dtype, copy=True))
+        return found

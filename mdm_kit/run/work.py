@@ -1,22 +1,26 @@
-"""What a worker does with a tile: load, and then copy, measure or fold."""
+"""What a worker does with a tile: borrow its inputs, and then copy, measure or fold."""
 
 from __future__ import annotations
 
 import math
-import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial, reduce
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mdm_kit.errors import MisfitError, NotFiniteError
-from mdm_kit.maths.orthogonal import Gram, fsum, nearly_dependent
+from mdm_kit.maths.orthogonal import Gram, nearly_dependent
 from mdm_kit.planner.nodes import Apply, Fold, Read, Same, Write
 from mdm_kit.run.executor import Bytes
-from mdm_kit.run.tile import MeasureTile, Tile
+from mdm_kit.run.inputs import Inputs
+from mdm_kit.run.profile import Profile
+from mdm_kit.run.tally import Tally
+from mdm_kit.run.tile import Batch, MeasureTile, Tile, measure_tiles_of
 from mdm_kit.run.weights import Weights, known_weights, solve, solved_weights
+from mdm_kit.sources import Source
 from mdm_kit.words import DTYPES, shown
 
 _TOO_LARGE = {"BF16": 3.3961775292304957e38, "F16": 65520.0, "F32": 3.4028235677973366e38}
@@ -26,25 +30,13 @@ _TOO_LARGE = {"BF16": 3.3961775292304957e38, "F16": 65520.0, "F32": 3.4028235677
 class Kernels(Protocol):
     """The arithmetic of one device."""
 
-    def load(self, tile: Tile | MeasureTile, reads: Sequence[Read]) -> Bytes:
-        """Return the tile's bytes of each input as rows (k, ...), valid until the next load."""
-
     def fold(
-        self,
-        rows: Bytes,
-        reads: Sequence[Read],
-        *,
-        base: bool,
-        weights: Weights,
-        tile: Tile,
-        out: Bytes,
+        self, inputs: Inputs, out: Bytes, out_dtype: str, *, base: bool, weights: Weights
     ) -> bool:
-        """Fold loaded rows into `out` (tile.nbytes,); return whether every value is finite."""
+        """Fold inputs into `out`, rounded to `out_dtype`; return whether every value is finite."""
 
-    def measure(
-        self, rows: Bytes, reads: Sequence[Read], count: int, *, wide: bool, exact: bool, out: Bytes
-    ) -> None:
-        """Write the inner products of each block of loaded rows (the base first) into `out`."""
+    def measure(self, inputs: Inputs, out: NDArray[np.float64], *, wide: bool, exact: bool) -> None:
+        """Write the inner products of inputs (the base first) into `out` (blocks, pairs)."""
 
 
 def inputs_of(write: Write) -> tuple[tuple[Read, ...], bool]:
@@ -58,125 +50,122 @@ def inputs_of(write: Write) -> tuple[tuple[Read, ...], bool]:
 
 
 @dataclass(slots=True)
-class MeasureWork:
-    """Measures tiles: float64 inner products of deltas, block by block."""
+class Work:
+    """Does the jobs of a merge. `weights` and `grams` (by tensor name) grow by what is measured."""
 
     kernels: Kernels
-
-    def __call__(self, tile: MeasureTile, out: Bytes) -> None:
-        """Fill `out` with the products of the tile's blocks."""
-        reads, _ = inputs_of(tile.write)
-        apply = tile.write.apply()
-        wide = apply is not None and apply.compute == "float64"
-        rows = self.kernels.load(tile, reads)
-        self.kernels.measure(rows, reads, tile.count, wide=wide, exact=tile.exact, out=out)
-
-
-def gram_of(write: Write, products: np.ndarray, *, exact: bool) -> Gram:
-    """Join the products of a tensor's blocks (blocks, pairs), left to right.
-
-    Raises `NotFiniteError` where a product is not finite: then a model holds a NaN or an infinity,
-    or numbers whose squares leave float64.
-    """
-    # Not `sum`: from Python 3.12 on it compensates, and its bits are others.
-    join = fsum if exact else partial(reduce, operator.add)
-    finite = bool(np.isfinite(products).all())
-    triangle = tuple(join(column) for column in products.T.tolist()) if finite else ()
-    if not all(map(math.isfinite, triangle)) or not finite:
-        raise NotFiniteError(
-            f"{shown(write.name)}: the inner products of the changes are not finite, made from "
-            f"{_parents(write)}; look for NaN or infinity in these models"
-        )
-    return Gram(triangle)
-
-
-def _parents(write: Write) -> str:
-    return ", ".join(shown(r.info.source) for r in write.reads())
-
-
-@dataclass(slots=True)
-class WriteWork:
-    """Makes output tiles. `grams` collects what was measured on the way, by tensor name."""
-
-    kernels: Kernels
-    weights: Mapping[str, Weights]
-    grams: dict[str, Gram]
+    sources: Mapping[str, Source]
+    weights: dict[str, Weights] = field(default_factory=dict)
+    grams: dict[str, Gram] = field(default_factory=dict)
+    profile: Profile = field(default_factory=Profile)
     _known: dict[tuple[int, str], Weights] = field(default_factory=dict)
 
-    def __call__(self, tile: Tile, out: Bytes) -> None:
-        """Fill `out` (tile.nbytes,) with the bytes of the tile.
+    def __call__(self, job: Batch | MeasureTile, out: Bytes) -> None:
+        """Measure a tile, or fill `out` (job.nbytes,) with the bytes of a batch.
 
         Raises `MisfitError` where tensors that are copied differ, `NotFiniteError` where a result
         is not finite, and whatever a source raises.
         """
-        reads, base = inputs_of(tile.write)
-        rows = self.kernels.load(tile, reads)
-        apply = tile.write.apply()
-        if apply is None:
-            _copy_equal(tile, reads, rows, out)
+        if isinstance(job, MeasureTile):
+            self._measure(job)
             return
-        weights = self._weights(tile, apply, reads, rows)
-        if not self.kernels.fold(rows, reads, base=base, weights=weights, tile=tile, out=out):
-            raise NotFiniteError(self._not_finite(tile, reads, rows, base, weights))
+        at = 0
+        for tile in job.tiles:
+            self._write(tile, out[at : at + tile.nbytes])
+            at += tile.nbytes
 
-    def _weights(self, tile: Tile, apply: Apply, reads: Sequence[Read], rows: Bytes) -> Weights:
+    def _measure(self, tile: MeasureTile) -> None:
+        reads, _ = inputs_of(tile.into.write)
+        try:
+            with self._inputs(reads, tile.start, tile.count) as inputs:
+                self._measure_inputs(tile.into, tile.start, inputs)
+        except BaseException:
+            tile.into.give_up()
+            raise
+
+    def _measure_inputs(self, into: Tally, start: int, inputs: Inputs) -> None:
+        apply = into.write.apply()
+        wide = apply is not None and apply.compute == "float64"
+        rows = into.rows(start, inputs.count)
+        with self.profile.during("measure", inputs.nbytes):
+            self.kernels.measure(inputs, rows, wide=wide, exact=into.exact)
+        into.done(inputs.count)
+
+    def _write(self, tile: Tile, out: Bytes) -> None:
+        reads, base = inputs_of(tile.write)
+        apply = tile.write.apply()
+        with self._inputs(reads, tile.start, tile.count) as inputs:
+            if apply is None:
+                _copy_equal(tile, reads, inputs, out)
+                return
+            weights = self._weights(tile, apply, inputs)
+            dtype = tile.write.dtype
+            with self.profile.during("fold", inputs.nbytes):
+                finite = self.kernels.fold(inputs, out, dtype, base=base, weights=weights)
+            if not finite:
+                raise NotFiniteError(self._not_finite(tile, inputs, base, weights))
+
+    @contextmanager
+    def _inputs(self, reads: Sequence[Read], start: int, count: int) -> Iterator[Inputs]:
+        inputs = Inputs(self.sources, reads, start, count)
+        with self.profile.during("read", inputs.nbytes):
+            inputs.borrow()
+        try:
+            yield inputs
+        finally:
+            inputs.release()
+
+    def _weights(self, tile: Tile, apply: Apply, inputs: Inputs) -> Weights:
         if apply.group is None:
             key = (id(apply.params), apply.compute)
             if key not in self._known:
                 self._known[key] = known_weights(apply)
             return self._known[key]
-        if not tile.whole:
-            return self.weights[tile.write.name]
-        gram = self._measured(tile, apply, reads, rows, exact=False)
+        if tile.measured is not None:
+            with tile.measured.settling:
+                if tile.write.name not in self.weights:
+                    self._settle(tile, tile.measured, apply, inputs)
+        return self.weights[tile.write.name]
+
+    def _settle(self, tile: Tile, measured: Tally, apply: Apply, inputs: Inputs) -> None:
+        """Find the weights of a tensor that is measured on the way."""
+        if tile.is_whole:
+            self._measure_inputs(measured, 0, inputs)
+        gram = measured.gram()
         if nearly_dependent(gram):
-            gram = self._measured(tile, apply, reads, rows, exact=True)
+            exact = Tally(tile.write, exact=True)
+            for part in measure_tiles_of(exact, tile.count):
+                self._measure(part)
+            gram = exact.gram()
         self.grams[tile.write.name] = gram
-        return solved_weights(apply, gram, solve(apply, [gram]))
+        self.weights[tile.write.name] = solved_weights(apply, gram, solve(apply, [gram]))
 
-    def _measured(
-        self, tile: Tile, apply: Apply, reads: Sequence[Read], rows: Bytes, *, exact: bool
-    ) -> Gram:
-        measured = MeasureTile(tile.write, 0, tile.count, exact)
-        out = np.empty(measured.nbytes, np.uint8)
-        wide = apply.compute == "float64"
-        self.kernels.measure(rows, reads, tile.count, wide=wide, exact=exact, out=out)
-        products = out.view(np.float64).reshape(-1, measured.n_pairs)
-        return gram_of(tile.write, products, exact=exact)
-
-    def _not_finite(
-        self, tile: Tile, reads: Sequence[Read], rows: Bytes, base: bool, weights: Weights
-    ) -> str:
-        finer = Write(tile.write.name, tile.write.shape, "F64", tile.count * 8, tile.write.root)
+    def _not_finite(self, tile: Tile, inputs: Inputs, base: bool, weights: Weights) -> str:
         values = np.empty(tile.count)
         self.kernels.fold(
-            rows,
-            reads,
-            base=base,
-            weights=Weights(weights.values, wide=True),
-            tile=Tile(finer, tile.start, tile.count),
-            out=values.view(np.uint8),
+            inputs, values.view(np.uint8), "F64", base=base, weights=Weights(weights.values, True)
         )
-        limit = _TOO_LARGE.get(tile.write.dtype, math.inf)
-        bad = np.flatnonzero(~(np.abs(values) < limit))
+        parents = ", ".join(shown(r.info.source) for r in tile.write.reads())
+        bad = np.flatnonzero(~(np.abs(values) < _TOO_LARGE.get(tile.write.dtype, math.inf)))
         if not bad.size:
             return (
                 f"{shown(tile.write.name)}: a step of the float32 arithmetic left its range, made "
-                f"from {_parents(tile.write)}, although the result would not; "
+                f"from {parents}, although the result would not; "
                 "write dtype: float64 and the out_dtype you want"
             )
         at = int(bad[0])
         return (
             f"{shown(tile.write.name)}: element {tile.start + at} of the result is {values[at]:g}, "
-            f"made from {_parents(tile.write)}; every merged value must be a finite "
+            f"made from {parents}; every merged value must be a finite "
             f"{DTYPES[tile.write.dtype].torch_name}. Look for NaN or infinity in these models, "
             "smaller weights, or an out_dtype with a wider range"
         )
 
 
-def _copy_equal(tile: Tile, reads: Sequence[Read], rows: Bytes, out: Bytes) -> None:
-    out[:] = rows[0, : tile.nbytes]
-    for read, row in zip(reads[1:], rows[1:], strict=True):
-        if not np.array_equal(out, row[: tile.nbytes]):
+def _copy_equal(tile: Tile, reads: tuple[Read, ...], inputs: Inputs, out: Bytes) -> None:
+    out[:] = inputs.array(0)
+    for i, read in enumerate(reads[1:], start=1):
+        if not np.array_equal(out, inputs.array(i)):
             raise MisfitError(
                 f"{shown(tile.write.name)} has dtype {tile.write.dtype}, which is copied and "
                 f"not merged, but differs between {reads[0].info.source} and "

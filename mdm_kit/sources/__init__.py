@@ -7,6 +7,7 @@ anything relies on them, and no weight is read before all of them were. Pickles 
 
 from mdm_kit.sources.folder import FolderSource
 from mdm_kit.sources.hub import HubSource
+from mdm_kit.sources.loan import Loan
 from mdm_kit.sources.memory import MemorySource
 from mdm_kit.sources.opening import open_source
 from mdm_kit.sources.safetensors_header import Header, header_length, parse_header
@@ -19,6 +20,7 @@ __all__ = [
     "FolderSource",
     "Header",
     "HubSource",
+    "Loan",
     "MemorySource",
     "Origin",
     "Source",

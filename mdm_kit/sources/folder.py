@@ -18,6 +18,7 @@ from mdm_kit.sources.whereabouts import at
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mdm_kit.sources.loan import Loan
     from mdm_kit.sources.safetensors_header import Header
 
 
@@ -103,3 +104,6 @@ class FolderSource(StoredSource):
 
     def _read_at(self, file: str, view: memoryview, offset: int) -> None:
         self._files.read_into(file, view, offset)
+
+    def _lend_at(self, file: str, offset: int, nbytes: int) -> Loan | None:
+        return self._files.lend(file, offset, nbytes)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from mdm_kit.sources.checkpoint import Layout
+    from mdm_kit.sources.loan import Loan
     from mdm_kit.sources.safetensors_header import Header
 
 FIRST_BYTES = 100_000
@@ -199,6 +200,9 @@ class HubSource(StoredSource):
 
     def _read_at(self, file: str, view: memoryview, offset: int) -> None:
         self._files.read_into(file, view, offset)
+
+    def _lend_at(self, file: str, offset: int, nbytes: int) -> Loan | None:
+        return self._files.lend(file, offset, nbytes)
 
     def _local(self, file: str) -> Path:
         """Return where a weight file lies, downloaded once and compared with what was surveyed."""

@@ -17,11 +17,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mdm_kit.errors import IntegrityError, MdmError, RoomError, SourceError, UsageError
+from mdm_kit.sources.file_map import mapped
+from mdm_kit.sources.loan import Loan
 from mdm_kit.sources.whereabouts import at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from mdm_kit.sources.file_map import FileMap
 
 MAX_OPEN = 64
 """Ten models stay well under 1,024 descriptors, the usual soft limit of Linux."""
@@ -29,10 +33,17 @@ MAX_OPEN = 64
 
 @dataclass(slots=True)
 class _Open:
-    """A descriptor and how many threads read from it now."""
+    """A descriptor, the file's map once somebody asked for it, and how many use them now."""
 
     fd: int
     users: int = 0
+    map: FileMap | None = None
+    tried_map: bool = False
+
+    def close(self) -> None:
+        if self.map is not None:
+            self.map.close()
+        os.close(self.fd)
 
 
 class OpenFiles:
@@ -70,6 +81,30 @@ class OpenFiles:
                     )
                 done += got
 
+    def lend(self, file: str, offset: int, nbytes: int) -> Loan | None:
+        """Lend bytes where the system holds them, None where they must be read; see `FileMap`."""
+        entry = self._entry(file)
+        held = None
+        try:
+            with self._lock:
+                if not entry.tried_map:
+                    entry.map, entry.tried_map = mapped(entry.fd), True
+            here = entry.map
+            if here is None:
+                return None
+            held = here.hold(entry.fd, offset, nbytes)
+            if held is None:
+                return None
+        finally:
+            if held is None:
+                self._done(entry)
+
+        def release() -> None:
+            here.let_go(offset, nbytes)
+            self._done(entry)
+
+        return Loan(held, nbytes, release)
+
     def close(self) -> None:
         """Close every descriptor; reading afterwards is refused."""
         with self._lock:
@@ -78,17 +113,22 @@ class OpenFiles:
 
     @contextmanager
     def _borrowed(self, file: str) -> Iterator[int]:
-        entry = self._claimed(file)
-        if entry is None:
-            # Outside the lock: finding the path may mean a download, which must not hold up the
-            # threads that read other files.
-            entry = self._added(file, self._path_of(file))
+        entry = self._entry(file)
         try:
             yield entry.fd
         finally:
-            with self._lock:
-                entry.users -= 1
-                self._evict(keep=0 if self._closed else self._limit)
+            self._done(entry)
+
+    def _entry(self, file: str) -> _Open:
+        """Return the file's descriptor, counted as in use, opened if it was not."""
+        # Outside the lock: finding the path may mean a download, which must not hold up the
+        # threads that read other files.
+        return self._claimed(file) or self._added(file, self._path_of(file))
+
+    def _done(self, entry: _Open) -> None:
+        with self._lock:
+            entry.users -= 1
+            self._evict(keep=0 if self._closed else self._limit)
 
     def _claimed(self, file: str) -> _Open | None:
         """Return the file's descriptor, counted as in use, or None if it is not open."""
@@ -114,10 +154,12 @@ class OpenFiles:
 
     def _evict(self, keep: int) -> None:
         """Close idle descriptors, the longest unused first, until `keep` are open."""
+        if len(self._open) <= keep:
+            return
         for file in [f for f, entry in self._open.items() if entry.users == 0]:
             if len(self._open) <= keep:
                 return
-            os.close(self._open.pop(file).fd)
+            self._open.pop(file).close()
 
     def _opened(self, file: str, path: Path) -> int:
         try:

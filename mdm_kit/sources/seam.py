@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
+    from mdm_kit.sources.loan import Loan
     from mdm_kit.words import TensorInfo
 
 
@@ -82,6 +83,13 @@ class Source(Protocol):
         Without `into`: the rest of the tensor, in a fresh buffer. `info` must come from
         `headers()`. Raises `UsageError` for a range outside the tensor, `IntegrityError` if the
         file is shorter than its header said, `SourceError` if it cannot be read.
+        """
+
+    def lend(self, info: TensorInfo, start: int, nbytes: int) -> Loan:
+        """Return the tensor's bytes from byte `start` on where they lie, or read.
+
+        Their address is a multiple of the dtype's size. Whoever gets a loan releases it, before the
+        source is closed. Raises like `read`.
         """
 
     def side_files(self) -> tuple[str, ...]:

@@ -10,18 +10,23 @@ from typing import TYPE_CHECKING, Self
 from mdm_kit.errors import UsageError
 from mdm_kit.sources.checkpoint import Layout, choose_layout, joined
 from mdm_kit.sources.identity import fingerprint
+from mdm_kit.sources.loan import Buffers
 from mdm_kit.sources.safetensors_header import LENGTH_BYTES, Header, header_length, parse_header
 from mdm_kit.sources.seam import Checkpoint, CheckpointFile, Origin
 from mdm_kit.sources.shard_index import MAX_INDEX_BYTES, check_shards, parse_index
 from mdm_kit.sources.side_files import MAX_SIDE_FILE_BYTES, allowed, is_side_file
 from mdm_kit.sources.whereabouts import at
+from mdm_kit.words import DTYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
+    from mdm_kit.sources.loan import Loan
     from mdm_kit.words import TensorInfo
 
+LEND_NBYTES = 1 << 17
+"""Fewer bytes are read: a copy of them costs less than the calls that hold and free pages."""
 DIGEST_BUFFER_BYTES = 4 * 1024 * 1024
 """Large enough that sha256, not the system call, sets the pace; small beside any tensor budget."""
 
@@ -34,6 +39,7 @@ class StoredSource(ABC):
         self._name = name
         self._lock = threading.Lock()
         self._checkpoint: Checkpoint | None = None
+        self._buffers = Buffers()
 
     @abstractmethod
     def _names(self) -> Iterable[str]:
@@ -50,6 +56,10 @@ class StoredSource(ABC):
     @abstractmethod
     def _read_at(self, file: str, view: memoryview, offset: int) -> None:
         """Fill `view` with a weight file's bytes from `offset` on."""
+
+    def _lend_at(self, file: str, offset: int, nbytes: int) -> Loan | None:  # noqa: ARG002
+        """Lend a weight file's bytes where they lie, None where they must be read."""
+        return None
 
     @abstractmethod
     def origin(self) -> Origin:
@@ -98,22 +108,41 @@ class StoredSource(ABC):
         self, info: TensorInfo, into: memoryview | bytearray | None = None, start: int = 0
     ) -> memoryview:
         """Fill `into` with the tensor's bytes from byte `start` on and return a view of it."""
+        if into is None:
+            into = bytearray(max(0, info.nbytes - start))
+        view = memoryview(into).cast("B")
+        self._read_at(info.file, view, self._offset(info, start, len(view)))
+        return view
+
+    def lend(self, info: TensorInfo, start: int, nbytes: int) -> Loan:
+        """Return the tensor's bytes from byte `start` on where they lie, or read."""
+        offset = self._offset(info, start, nbytes)
+        if nbytes >= LEND_NBYTES and offset % max(1, DTYPES[info.dtype].bits // 8) == 0:
+            lent = self._lend_at(info.file, offset, nbytes)
+            if lent is not None:
+                return lent
+        loan, view = self._buffers.lend(nbytes)
+        try:
+            self._read_at(info.file, view, offset)
+        except BaseException:
+            loan.release()
+            raise
+        return loan
+
+    def _offset(self, info: TensorInfo, start: int, nbytes: int) -> int:
+        """Return where a range of a tensor begins in its file; refuse one that is not there."""
         known = self.headers().tensors.get(info.name)
         if known is None or (known.file, known.span) != (info.file, info.span):
             raise UsageError(
                 f"{at(self.name, info.file, info.name)}: not a tensor of this model; "
                 "read only what headers() returned"
             )
-        if into is None:
-            into = bytearray(max(0, info.nbytes - start))
-        view = memoryview(into).cast("B")
-        if start < 0 or start + len(view) > info.nbytes:
+        if start < 0 or start + nbytes > info.nbytes:
             raise UsageError(
                 f"{at(self.name, info.file, info.name)}: expected a range within its "
-                f"{info.nbytes:,} bytes, found {len(view):,} bytes from byte {start:,}"
+                f"{info.nbytes:,} bytes, found {nbytes:,} bytes from byte {start:,}"
             )
-        self._read_at(info.file, view, info.span[0] + start)
-        return view
+        return info.span[0] + start
 
     def side_files(self) -> tuple[str, ...]:
         """Return the names of the configuration, tokenizer and template files, sorted."""

@@ -12,7 +12,6 @@ from torch import Tensor
 from mdm_kit.methods.contract import Method, MethodParams
 from mdm_kit.methods.registry import methods
 from mdm_kit.run.torch_kernels import TorchKernels
-from mdm_kit.sources import Source
 
 SHAPES = [(), (1,), (7,), (0,), (0, 3), (1, 9), (5, 4), (2, 3, 4)]
 
@@ -105,15 +104,11 @@ def test_torch_and_numba_give_the_same_bits(method: Method) -> None:
     for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
         given = inputs(k, (300, 70), dtype)
         ours = merged(method, params(method, k), given)
-        torchs = merged(method, params(method, k), given, kernels=on_torch)
+        torchs = merged(method, params(method, k), given, kernels=TorchKernels(torch.device("cpu")))
         if method.solve is None:
             assert torch.equal(ours, torchs)
         else:
             assert torch.allclose(ours.double(), torchs.double(), rtol=2**-7, atol=1e-6)
-
-
-def on_torch(sources: dict[str, Source]) -> TorchKernels:
-    return TorchKernels(sources, torch.device("cpu"))
 
 
 def test_says_what_it_is(method: Method) -> None:

@@ -10,59 +10,59 @@ from __future__ import annotations
 
 import numpy as np
 
-from mdm_kit.maths.jit import U16, F32s, F64s, kernel
-
-F32, BF16, F16, F64 = 0, 1, 2, 3
-"""Codes of the dtypes a kernel reads and writes."""
-
-CODES = {"F32": F32, "BF16": BF16, "F16": F16, "F64": F64}
+from mdm_kit.maths.kernels.jit import U16, F32s, F64s, array_at, bits_of, kernel
+from mdm_kit.maths.layouts import BF16, F16, F32, F64
 
 _HALF_INF_SHIFTED = np.uint32(0x7C00 << 13)
 _HALF_REBIAS = np.uint32((127 - 15) << 23)
 _HALF_INF_REBIAS = np.uint32((128 - 16) << 23)
 _HALF_TINY = np.uint32(113 << 23)  # 2^-14 as float32 bits
+_HALF_MAGIC = np.float32(0.5)
+_HALF_MAGIC_BITS = np.uint32(126 << 23)  # 0.5 as float32 bits
 """Constants of the half-float conversions (F. Giesen 2012, "float->half conversions")."""
 
 
 @kernel
-def widen(raw16: U16, raw32: F32s, raw64: F64s, code: int, x32: F32s) -> None:
-    """Fill `x32` (m,) float32 with the m elements of a row of any code.
+def widen(address: int, start: int, code: int, x32: F32s) -> None:
+    """Fill `x32` (m,) float32 with the m elements from `start` on of a tensor of any code.
 
-    `raw16`, `raw32`, `raw64` (m,) are the row read as uint16, float32 and float64; only the one the
-    code names is looked at. Rows come sliced: an index with an offset would keep the compiler from
-    seeing that it is never negative, and so from using vectors.
+    `address` is where the tensor begins.
     """
     m = x32.shape[0]
     if code == F32:
+        raw32 = array_at(address + start * 4, m, np.float32)
         for j in range(m):
             x32[j] = raw32[j]
     elif code == BF16:
-        bits = x32.view(np.uint32)
+        raw16 = array_at(address + start * 2, m, np.uint16)
+        bits = bits_of(x32, np.uint32)
         for j in range(m):
             bits[j] = np.uint32(np.uint32(raw16[j]) << np.uint32(16))
     elif code == F16:
-        _widen_half(raw16, x32)
+        _widen_half(array_at(address + start * 2, m, np.uint16), x32)
     else:
+        raw64 = array_at(address + start * 8, m, np.float64)
         for j in range(m):
             x32[j] = np.float32(raw64[j])
 
 
 @kernel
-def widen64(raw16: U16, raw32: F32s, raw64: F64s, code: int, x32: F32s, x64: F64s) -> None:
-    """Fill `x64` (m,) float64 with the m elements of a row of any code; `x32` (m,) is scratch."""
+def widen64(address: int, start: int, code: int, x32: F32s, x64: F64s) -> None:
+    """Fill `x64` (m,) float64 like `widen`; `x32` (m,) is scratch."""
     m = x64.shape[0]
     if code == F64:
+        raw64 = array_at(address + start * 8, m, np.float64)
         for j in range(m):
             x64[j] = raw64[j]
     else:
-        widen(raw16, raw32, raw64, code, x32)
+        widen(address, start, code, x32)
         for j in range(m):
             x64[j] = np.float64(x32[j])
 
 
 @kernel
 def _widen_half(raw16: U16, x32: F32s) -> None:
-    bits = x32.view(np.uint32)
+    bits = bits_of(x32, np.uint32)
     m = x32.shape[0]
     for j in range(m):
         o = np.uint32(np.uint32(raw16[j] & np.uint16(0x7FFF)) << np.uint32(13))
@@ -83,7 +83,7 @@ def _widen_half(raw16: U16, x32: F32s) -> None:
 @kernel
 def largest_bits(x32: F32s) -> np.int32:
     """Return the largest magnitude of `x32` (m,) as bits; NaN counts above infinity."""
-    bits = x32.view(np.int32)
+    bits = bits_of(x32, np.int32)
     top = np.int32(0)
     for j in range(x32.shape[0]):
         # Without the sign bit an int32 orders as a uint32 does, and stays 32 bits wide.
@@ -96,7 +96,7 @@ def largest_bits(x32: F32s) -> np.int32:
 @kernel
 def round_to_bf16(x32: F32s, out16: U16) -> None:
     """Write finite `x32` (m,) as bfloat16 bits, to nearest, ties to even."""
-    bits = x32.view(np.uint32)
+    bits = bits_of(x32, np.uint32)
     for j in range(x32.shape[0]):
         b = bits[j]
         odd = np.uint32(np.uint32(b >> np.uint32(16)) & np.uint32(1))
@@ -105,22 +105,18 @@ def round_to_bf16(x32: F32s, out16: U16) -> None:
 
 
 @kernel
-def round_to_f16(x32: F32s, out16: U16) -> None:
+def round_to_f16(x32: F32s, out16: U16, scratch: F32s) -> None:
     """Write finite `x32` (m,) below 65520 as float16 bits, to nearest, ties to even."""
-    bits = x32.view(np.uint32)
-    magic = np.empty(1, np.float32)
-    magic_bits = magic.view(np.uint32)
-    magic_bits[0] = np.uint32(((127 - 15) + (23 - 10) + 1) << 23)
-    small = np.empty(x32.shape[0], np.float32)
-    small_bits = small.view(np.uint32)
+    bits = bits_of(x32, np.uint32)
+    small_bits = bits_of(scratch, np.uint32)
     for j in range(x32.shape[0]):
-        small[j] = abs(x32[j]) + magic[0]  # the addition itself rounds a denormal half
+        scratch[j] = abs(x32[j]) + _HALF_MAGIC  # the addition itself rounds a denormal half
     for j in range(x32.shape[0]):
         b = np.uint32(bits[j] & np.uint32(0x7FFFFFFF))
         odd = np.uint32(np.uint32(b >> np.uint32(13)) & np.uint32(1))
         normal = np.uint32(np.uint32(b - _HALF_REBIAS) + np.uint32(0xFFF))
         normal = np.uint32(np.uint32(normal + odd) >> np.uint32(13))
-        tiny = np.uint32(small_bits[j] - magic_bits[0])
+        tiny = np.uint32(small_bits[j] - _HALF_MAGIC_BITS)
         o = tiny if b < _HALF_TINY else normal
         sign = np.uint32(np.uint32(bits[j] & np.uint32(0x80000000)) >> np.uint32(16))
         out16[j] = np.uint16(o | sign)
@@ -133,7 +129,7 @@ def round_to_odd(x64: F64s, x32: F32s) -> None:
     A later rounding to 16 bits is then as if it were the only one (Boldo and Melquiond 2008,
     "Emulation of FMA and correctly rounded sums: proved algorithms using rounding to odd").
     """
-    bits = x32.view(np.uint32)
+    bits = bits_of(x32, np.uint32)
     for j in range(x64.shape[0]):
         x = x64[j]
         f = np.float32(x)

@@ -1,0 +1,1 @@
+"""Sources of the CPU kernels, for numba. Only `maths.native` imports them, and only to compile."""

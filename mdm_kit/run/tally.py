@@ -1,0 +1,72 @@
+"""A tensor's inner products while its tiles are measured, by any worker in any order."""
+
+from __future__ import annotations
+
+import math
+import operator
+import threading
+from functools import partial, reduce
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mdm_kit.errors import NotFiniteError
+from mdm_kit.maths.blocks import BLOCK
+from mdm_kit.maths.orthogonal import Gram, fsum
+from mdm_kit.planner.nodes import Write
+from mdm_kit.words import shown
+
+
+class Tally:
+    """A float64 for each block and pair of deltas; `exact` asks for compensated sums."""
+
+    def __init__(self, write: Write, *, exact: bool) -> None:
+        """Make room for the products of a tensor that a method measures."""
+        apply = write.apply()
+        k = len(apply.inputs) if apply else 0
+        self.write = write
+        self.exact = exact
+        self.settling = threading.Lock()
+        self._products = np.empty((-(-write.n_elements // BLOCK), k * (k + 1) // 2))
+        self._left = write.n_elements
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        if not self._left:
+            self._over.set()
+
+    def rows(self, start: int, count: int) -> NDArray[np.float64]:
+        """Return where the products of a tile go: (blocks, pairs) float64."""
+        return self._products[start // BLOCK : -(-(start + count) // BLOCK)]
+
+    def done(self, count: int) -> None:
+        """`count` more elements are measured."""
+        with self._lock:
+            self._left -= count
+            if not self._left:
+                self._over.set()
+
+    def give_up(self) -> None:
+        """Let nobody wait for a tile that failed."""
+        self._over.set()
+
+    def gram(self) -> Gram:
+        """Wait for the last tile and join the products of the blocks, left to right.
+
+        Raises `NotFiniteError` where a product is not finite: then a model holds a NaN or an
+        infinity, or numbers whose squares leave float64.
+        """
+        self._over.wait()
+        if self._left:
+            raise RuntimeError(f"{self.write.name} was not measured to its end")
+        # Not `sum`: from Python 3.12 on it compensates, and its bits are others.
+        join = fsum if self.exact else partial(reduce, operator.add)
+        finite = bool(np.isfinite(self._products).all())
+        columns = self._products.T.tolist()
+        triangle = tuple(join(c) if c else 0.0 for c in columns) if finite else ()
+        if not all(map(math.isfinite, triangle)) or not finite:
+            sources = ", ".join(shown(r.info.source) for r in self.write.reads())
+            raise NotFiniteError(
+                f"{shown(self.write.name)}: the inner products of the changes are not finite, "
+                f"made from {sources}; look for NaN or infinity in these models"
+            )
+        return Gram(triangle)
