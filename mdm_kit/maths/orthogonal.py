@@ -94,25 +94,31 @@ def gram_schmidt(gram: Gram) -> Basis:
 
     A dependent delta has the component zero and is left out of all later ones.
     """
-    n = gram.n
-    lower = [[0.0] * n for _ in range(n)]
-    q: list[float] = []
-    for j in range(n):
-        for i in range(j):
-            if q[i] > 0:
-                known = [-lower[j][m] * q[m] * lower[i][m] for m in range(i)]
-                lower[j][i] = math.fsum([gram.at(j, i), *known]) / q[i]
-        left = math.fsum([gram.at(j, j), *(-lower[j][m] * lower[j][m] * q[m] for m in range(j))])
-        q.append(left if left > DEPENDENT * gram.at(j, j) else 0.0)
+    lower, q = _factors(gram)
+    n = len(q)
     rows: list[tuple[float, ...]] = []
-    for j in range(n):
-        unit = [1.0 if i == j else 0.0 for i in range(n)]
-        row = [
-            math.fsum([unit[i], *(-lower[j][m] * rows[m][i] for m in range(j))]) for i in range(n)
-        ]
-        rows.append(tuple(row) if q[j] > 0 else (0.0,) * n)
+    for j, known in enumerate(lower):
+        row = [math.fsum([-known[m] * rows[m][i] for m in range(i, j)]) for i in range(j)]
+        rows.append((*row, 1.0, *(0.0,) * (n - 1 - j)) if q[j] > 0 else (0.0,) * n)
     dead = tuple(j for j in range(n) if q[j] == 0.0)
     return Basis(tuple(rows), tuple(q), dead)
+
+
+def _factors(gram: Gram) -> tuple[list[list[float]], list[float]]:
+    """Return L without its unit diagonal, row by row, and q: G = L diag(q) Lᵀ."""
+    lower: list[list[float]] = []
+    q: list[float] = []
+    g = gram.triangle
+    for j in range(gram.n):
+        row: list[float] = []
+        at = j * (j + 1) // 2
+        for i in range(j):
+            known = [-row[m] * q[m] * lower[i][m] for m in range(i)]
+            row.append(math.fsum([g[at + i], *known]) / q[i] if q[i] > 0 else 0.0)
+        left = math.fsum([g[at + j], *(-x * x * q[m] for m, x in enumerate(row))])
+        lower.append(row)
+        q.append(left if left > DEPENDENT * g[at + j] else 0.0)
+    return lower, q
 
 
 def lowdin(gram: Gram) -> Basis:
@@ -146,8 +152,17 @@ def untouched(gram: Gram) -> Basis:
 
 def nearly_dependent(gram: Gram) -> bool:
     """Whether a component is so small beside its delta that plain float64 sums blur it."""
-    q = gram_schmidt(gram).q
-    return any(0 < q[i] <= NEARLY_DEPENDENT * gram.at(i, i) for i in range(gram.n))
+    _, q = _factors(gram)
+    return any(0 < x <= NEARLY_DEPENDENT * gram.at(i, i) for i, x in enumerate(q))
+
+
+def condition(gram: Gram) -> float:
+    """Return κ = max ‖d_i‖²/q_i over the deltas that are not dependent; 1 without any.
+
+    The rounding of inner products comes back in the cosines of components κ times as large.
+    """
+    _, q = _factors(gram)
+    return max((gram.at(i, i) / x for i, x in enumerate(q) if x > 0), default=1.0)
 
 
 ORTHOGONALISATIONS: dict[str, Callable[[Gram], Basis]] = {

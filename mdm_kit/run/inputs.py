@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from mdm_kit.words import DTYPES
 
 
 class Inputs:
-    """The elements from `start` on of the tensors `reads`, from `borrow` to `release`.
+    """The elements from `start` on of the tensors `reads`: `borrow` them, then `with` returns them.
 
     `addresses` and `dtypes` (safetensors names) have one entry for each of `reads`.
     """
@@ -36,7 +37,7 @@ class Inputs:
         return sum(self.count * DTYPES[d].bits // 8 for d in self.dtypes)
 
     def borrow(self) -> None:
-        """Borrow the elements; raises what a source raises."""
+        """Borrow the elements; raises what a source raises, and has borrowed nothing then."""
         try:
             for read in self._reads:
                 width = DTYPES[read.info.dtype].bits
@@ -45,15 +46,22 @@ class Inputs:
                 self._loans.append(loan)
                 self.addresses.append(loan.address)
         except BaseException:
-            self.release()
+            self._release()
             raise
+
+    def __enter__(self) -> Self:
+        """Return the inputs."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give back what is borrowed."""
+        self._release()
 
     def array(self, i: int) -> NDArray[np.uint8]:
         """Return the bytes of input i."""
         return np.frombuffer(self._loans[i].view(), np.uint8)
 
-    def release(self) -> None:
-        """Give back what is borrowed."""
+    def _release(self) -> None:
         for loan in self._loans:
             loan.release()
         self._loans.clear()

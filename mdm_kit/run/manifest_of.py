@@ -176,6 +176,7 @@ def _groups(plan: Plan, result: Result) -> dict[str, GroupEntry]:
             q=list(group.basis.q),
             dependent=[models[i] for i in group.basis.dependent],
             largest_cosine=group.largest_cosine,
+            condition=group.condition,
         )
         for name, group in result.groups.items()
     }

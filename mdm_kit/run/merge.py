@@ -22,7 +22,6 @@ from mdm_kit.run.profile import Profile
 from mdm_kit.run.progress import Progress, Silent
 from mdm_kit.run.shards import finished_shards, write_shards
 from mdm_kit.run.side_files import write_side_files
-from mdm_kit.run.weights import solve_groups
 from mdm_kit.run.work import Kernels, Work
 from mdm_kit.versions import libraries
 from mdm_kit.words import shown
@@ -124,14 +123,14 @@ def _write(
         progress.say(f"measuring {len(before):,} tensors")
         journal.measured(measure(before, work, budget))
     work.grams |= journal.grams
-    twice = [w for w in measured if not budget.reads_once(w)]
-    work.weights |= solve_groups(twice, work.grams)[1]
+    work.solve([w for w in measured if not budget.reads_once(w)])
     progress.start(sum(s.nbytes for s in plan.shards), kept)
     digests = write_shards(plan.shards, done, stage, journal, work, budget, progress)
     for write in measured:
         if not write.n_elements:
             work.grams[write.name] = no_products(write)  # it has no tile
-    return Result(digests, work.grams, *solve_groups(measured, work.grams))
+    work.solve([w for w in measured if w.name not in work.weights])
+    return Result(digests, work.grams, work.groups, work.weights)
 
 
 def _grouped(write: Write) -> bool:

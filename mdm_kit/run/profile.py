@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,15 +36,24 @@ class Profile:
         self.stages: dict[StageName, Spent] = {name: Spent() for name in WHAT}
         self._lock = threading.Lock()
 
-    @contextmanager
-    def during(self, stage: StageName, nbytes: int = 0) -> Iterator[None]:
+    def during(self, stage: StageName, nbytes: int = 0) -> AbstractContextManager[None]:
         """Add the time of the block, and `nbytes`, to a stage."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            seconds = time.perf_counter() - started
-            with self._lock:
-                spent = self.stages[stage]
-                spent.seconds += seconds
-                spent.nbytes += nbytes
+        return _Clock(self.stages[stage], self._lock, nbytes)
+
+
+class _Clock(AbstractContextManager[None]):
+    """Times a block; a class, because a generator takes three times as long as what it times."""
+
+    __slots__ = ("_lock", "_nbytes", "_spent", "_started")
+
+    def __init__(self, spent: Spent, lock: threading.Lock, nbytes: int) -> None:
+        self._spent, self._lock, self._nbytes = spent, lock, nbytes
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        seconds = time.perf_counter() - self._started
+        with self._lock:
+            self._spent.seconds += seconds
+            self._spent.nbytes += self._nbytes

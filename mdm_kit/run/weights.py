@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mdm_kit.errors import NotFiniteError
-from mdm_kit.maths.orthogonal import Basis, Gram, nearly_dependent, summed
+from mdm_kit.maths.orthogonal import Basis, Gram, condition, nearly_dependent, summed
 from mdm_kit.methods.registry import methods
 from mdm_kit.planner.nodes import Apply, Write
 from mdm_kit.words import shown
@@ -62,11 +62,15 @@ def solve(apply: Apply, grams: Sequence[Gram]) -> Basis:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A solved group: its tensors in plan order, the basis, the largest cosine of two deltas."""
+    """A solved group: its tensors in plan order, the basis, and what its deltas are like.
+
+    The largest cosine of two deltas, and the condition κ of making them orthogonal.
+    """
 
     tensors: tuple[str, ...]
     basis: Basis
     largest_cosine: float
+    condition: float
 
 
 def solve_groups(
@@ -86,8 +90,9 @@ def solve_groups(
         own = [grams[w.name] for w in tensors]
         applies = [a for w in tensors if (a := w.apply()) is not None]
         basis = solve(applies[0], own)
-        cosine = summed(own).largest_cosine()
-        groups[name] = Group(tuple(w.name for w in tensors), basis, cosine)
+        gram = summed(own)
+        names = tuple(w.name for w in tensors)
+        groups[name] = Group(names, basis, gram.largest_cosine(), condition(gram))
         for write, apply, gram in zip(tensors, applies, own, strict=True):
             weights[write.name] = solved_weights(apply, gram, basis)
     return groups, weights

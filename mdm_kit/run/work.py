@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -19,7 +18,7 @@ from mdm_kit.run.inputs import Inputs
 from mdm_kit.run.profile import Profile
 from mdm_kit.run.tally import Tally
 from mdm_kit.run.tile import Batch, MeasureTile, Tile, measure_tiles_of
-from mdm_kit.run.weights import Weights, known_weights, solve, solved_weights
+from mdm_kit.run.weights import Group, Weights, known_weights, solve_groups
 from mdm_kit.sources import Source
 from mdm_kit.words import DTYPES, shown
 
@@ -51,12 +50,16 @@ def inputs_of(write: Write) -> tuple[tuple[Read, ...], bool]:
 
 @dataclass(slots=True)
 class Work:
-    """Does the jobs of a merge. `weights` and `grams` (by tensor name) grow by what is measured."""
+    """Does the jobs of a merge.
+
+    `grams` and `weights` (by tensor name) and `groups` grow by what is measured on the way.
+    """
 
     kernels: Kernels
     sources: Mapping[str, Source]
     weights: dict[str, Weights] = field(default_factory=dict)
     grams: dict[str, Gram] = field(default_factory=dict)
+    groups: dict[str, Group] = field(default_factory=dict)
     profile: Profile = field(default_factory=Profile)
     _known: dict[tuple[int, str], Weights] = field(default_factory=dict)
 
@@ -105,15 +108,11 @@ class Work:
             if not finite:
                 raise NotFiniteError(self._not_finite(tile, inputs, base, weights))
 
-    @contextmanager
-    def _inputs(self, reads: Sequence[Read], start: int, count: int) -> Iterator[Inputs]:
+    def _inputs(self, reads: Sequence[Read], start: int, count: int) -> Inputs:
         inputs = Inputs(self.sources, reads, start, count)
         with self.profile.during("read", inputs.nbytes):
             inputs.borrow()
-        try:
-            yield inputs
-        finally:
-            inputs.release()
+        return inputs
 
     def _weights(self, tile: Tile, apply: Apply, inputs: Inputs) -> Weights:
         if apply.group is None:
@@ -124,10 +123,16 @@ class Work:
         if tile.measured is not None:
             with tile.measured.settling:
                 if tile.write.name not in self.weights:
-                    self._settle(tile, tile.measured, apply, inputs)
+                    self._settle(tile, tile.measured, inputs)
         return self.weights[tile.write.name]
 
-    def _settle(self, tile: Tile, measured: Tally, apply: Apply, inputs: Inputs) -> None:
+    def solve(self, writes: Sequence[Write]) -> None:
+        """Solve the groups of tensors whose Gram matrices are all known."""
+        groups, weights = solve_groups(writes, self.grams)
+        self.groups |= groups
+        self.weights |= weights
+
+    def _settle(self, tile: Tile, measured: Tally, inputs: Inputs) -> None:
         """Find the weights of a tensor that is measured on the way."""
         if tile.is_whole:
             self._measure_inputs(measured, 0, inputs)
@@ -138,7 +143,7 @@ class Work:
                 self._measure(part)
             gram = exact.gram()
         self.grams[tile.write.name] = gram
-        self.weights[tile.write.name] = solved_weights(apply, gram, solve(apply, [gram]))
+        self.solve([tile.write])
 
     def _not_finite(self, tile: Tile, inputs: Inputs, base: bool, weights: Weights) -> str:
         values = np.empty(tile.count)

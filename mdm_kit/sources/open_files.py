@@ -12,7 +12,6 @@ import os
 import stat
 import threading
 from collections import OrderedDict
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ from mdm_kit.sources.loan import Loan
 from mdm_kit.sources.whereabouts import at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from mdm_kit.sources.file_map import FileMap
@@ -61,18 +60,19 @@ class OpenFiles:
 
     def size(self, file: str) -> int:
         """Return the file's size in bytes."""
-        with self._borrowed(file) as fd:
-            return os.fstat(fd).st_size
+        entry = self._entry(file)
+        try:
+            return os.fstat(entry.fd).st_size
+        finally:
+            self._done(entry)
 
     def read_into(self, file: str, view: memoryview, offset: int) -> None:
         """Fill `view` (writable bytes) from byte `offset` of the file on."""
-        with self._borrowed(file) as fd:
+        entry = self._entry(file)
+        try:
             done = 0
             while done < len(view):
-                try:
-                    got = os.preadv(fd, [view[done:]], offset + done)
-                except OSError as error:
-                    raise told(error, self._source, file) from None
+                got = os.preadv(entry.fd, [view[done:]], offset + done)
                 if got == 0:
                     raise IntegrityError(
                         f"{at(self._source, file)}: expected {len(view):,} bytes from byte "
@@ -80,6 +80,10 @@ class OpenFiles:
                         "the file is cut short or is being written, get it again"
                     )
                 done += got
+        except OSError as error:
+            raise told(error, self._source, file) from None
+        finally:
+            self._done(entry)
 
     def lend(self, file: str, offset: int, nbytes: int) -> Loan | None:
         """Lend bytes where the system holds them, None where they must be read; see `FileMap`."""
@@ -110,14 +114,6 @@ class OpenFiles:
         with self._lock:
             self._closed = True
             self._evict(keep=0)
-
-    @contextmanager
-    def _borrowed(self, file: str) -> Iterator[int]:
-        entry = self._entry(file)
-        try:
-            yield entry.fd
-        finally:
-            self._done(entry)
 
     def _entry(self, file: str) -> _Open:
         """Return the file's descriptor, counted as in use, opened if it was not."""

@@ -22,7 +22,7 @@ def groups_of(names: Sequence[str], scope: str) -> dict[str, list[str]]:
 
 def orthogonal(deltas: Tensor, how: str) -> Tensor:
     """(k, n) -> (k, n), by projection or by a singular value decomposition; no Gram matrix."""
-    if how == "none":
+    if how == "none" or not deltas.numel():
         return deltas
     if how == "lowdin":
         norms = deltas.norm(dim=1, keepdim=True)

@@ -58,12 +58,14 @@ def test_every_number(tmp_path: Path) -> None:
             "q": [4.0, 16.0, 9.0],
             "dependent": [],
             "largest_cosine": pytest.approx(8 / (17 * 13) ** 0.5),
+            "condition": 13 / 9,
         },
         "model.norm.weight": {
             "tensors": ["model.norm.weight"],
             "q": [0.25, 0.0625, 0.0],
             "dependent": ["m3"],
             "largest_cosine": pytest.approx(0.5**0.5),
+            "condition": 1.0,
         },
     }
     # w = Aᵀ α with A = [[1,0,0],[-1/2,1,0],[1/4,-1/2,1]], and the third row zero where dependent

@@ -54,12 +54,15 @@ def test_few_descriptors_and_many_threads(folder: Path) -> None:
 
 def test_descriptors_in_use_outlive_the_limit_only_while_in_use(folder: Path) -> None:
     files = OpenFiles("m", lambda name: folder / name, limit=1)
-    with files._borrowed("1") as one, files._borrowed("2") as two, files._borrowed("3") as three:
-        assert [os.pread(fd, 1, 0) for fd in (one, two, three)] == [b"\1", b"\2", b"\3"]
+    held = [files._entry(name) for name in "123"]
+    assert [os.pread(entry.fd, 1, 0) for entry in held] == [b"\1", b"\2", b"\3"]
+    for entry in held:
+        files._done(entry)
     assert len(files._open) == 1
-    with files._borrowed("4") as four:
-        files.close()
-        assert os.pread(four, 1, 0) == b"\4"  # a read under way is not cut off
+    four = files._entry("4")
+    files.close()
+    assert os.pread(four.fd, 1, 0) == b"\4"  # a read under way is not cut off
+    files._done(four)
     assert not files._open
 
 

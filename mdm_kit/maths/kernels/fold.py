@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mdm_kit.maths.kernels.jit import F32s, F64s, array_at, kernel
+from mdm_kit.maths.kernels.jit import U16, F32s, F64s, array_at, kernel
 from mdm_kit.maths.kernels.lanes import (
     largest_bits,
     round_to_bf16,
@@ -17,6 +17,7 @@ from mdm_kit.maths.kernels.lanes import (
     round_to_odd,
     widen,
     widen64,
+    widened,
 )
 from mdm_kit.maths.layouts import BF16, F16, F32, F64, FOLD_ROW
 
@@ -66,6 +67,27 @@ def _add_weighted64(x: F64s, base: F64s, delta: bool, w: float, first: bool, acc
             acc[j] = acc[j] + x[j] * w
 
 
+@kernel
+def _add_weighted_bf16(
+    raw: U16, base: F32s, delta: bool, w: np.float32, first: bool, acc: F32s
+) -> None:
+    """Do what `widen` and `_add_weighted32` do, without a row of float32 between them."""
+    m = acc.shape[0]
+    if delta:
+        if first:
+            for j in range(m):
+                acc[j] = (widened(raw[j]) - base[j]) * w
+        else:
+            for j in range(m):
+                acc[j] = acc[j] + (widened(raw[j]) - base[j]) * w
+    elif first:
+        for j in range(m):
+            acc[j] = widened(raw[j]) * w
+    else:
+        for j in range(m):
+            acc[j] = acc[j] + widened(raw[j]) * w
+
+
 def fold32(
     addresses: int,
     codes: int,
@@ -96,8 +118,13 @@ def fold32(
         if base:
             widen(at[0], start, dtypes[0], b)
         for i in range(base, k):
-            widen(at[i], start, dtypes[i], x)
-            _add_weighted32(x, b, base == 1, np.float32(w[i - base]), i == base, acc)
+            wi = np.float32(w[i - base])
+            if dtypes[i] == BF16:
+                raw = array_at(at[i] + start * 2, m, np.uint16)
+                _add_weighted_bf16(raw, b, base == 1, wi, i == base, acc)
+            else:
+                widen(at[i], start, dtypes[i], x)
+                _add_weighted32(x, b, base == 1, wi, i == base, acc)
         if base:
             for j in range(m):
                 acc[j] = b[j] + acc[j]

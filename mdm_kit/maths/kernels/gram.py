@@ -11,7 +11,8 @@ import numpy as np
 
 from mdm_kit.maths.blocks import BLOCK
 from mdm_kit.maths.kernels.jit import F64s, array_at, kernel
-from mdm_kit.maths.kernels.lanes import widen, widen64
+from mdm_kit.maths.kernels.lanes import widen, widen64, widened
+from mdm_kit.maths.layouts import BF16
 from mdm_kit.maths.layouts import GRAM_LANES as LANES
 from mdm_kit.maths.layouts import GRAM_ROW as ROW
 
@@ -60,6 +61,10 @@ def gram_blocks(
                     widen64(at[i + 1], start, dtypes[i + 1], x32, d)
                     for j in range(m):
                         d[j] = d[j] - b64[j]
+                elif dtypes[i + 1] == BF16:
+                    raw = array_at(at[i + 1] + start * 2, m, np.uint16)
+                    for j in range(m):
+                        d[j] = np.float64(np.float32(widened(raw[j]) - base32[j]))
                 else:
                     widen(at[i + 1], start, dtypes[i + 1], x32)
                     for j in range(m):

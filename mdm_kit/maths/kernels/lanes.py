@@ -23,6 +23,12 @@ _HALF_MAGIC_BITS = np.uint32(126 << 23)  # 0.5 as float32 bits
 
 
 @kernel
+def widened(bf16: np.uint16) -> np.float32:
+    """Return a bfloat16, given as its bits, as float32."""
+    return np.uint32(np.uint32(bf16) << np.uint32(16)).view(np.float32)
+
+
+@kernel
 def widen(address: int, start: int, code: int, x32: F32s) -> None:
     """Fill `x32` (m,) float32 with the m elements from `start` on of a tensor of any code.
 
@@ -35,9 +41,8 @@ def widen(address: int, start: int, code: int, x32: F32s) -> None:
             x32[j] = raw32[j]
     elif code == BF16:
         raw16 = array_at(address + start * 2, m, np.uint16)
-        bits = bits_of(x32, np.uint32)
         for j in range(m):
-            bits[j] = np.uint32(np.uint32(raw16[j]) << np.uint32(16))
+            x32[j] = widened(raw16[j])
     elif code == F16:
         _widen_half(array_at(address + start * 2, m, np.uint16), x32)
     else:
