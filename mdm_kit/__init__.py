@@ -15,18 +15,38 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mdm_kit.api import merge, plan, read_recipe, verify
+    from mdm_kit.api import Running, add, diff, extract, merge, plan, read_recipe, unmerge, verify
     from mdm_kit.ledger.manifest import Manifest
+    from mdm_kit.recipe import Addition
 
 _WHERE = {
+    "Addition": "mdm_kit.recipe",
     "Manifest": "mdm_kit.ledger.manifest",
+    "Running": "mdm_kit.api",
+    "add": "mdm_kit.api",
+    "diff": "mdm_kit.api",
+    "extract": "mdm_kit.api",
     "merge": "mdm_kit.api",
     "plan": "mdm_kit.api",
     "read_recipe": "mdm_kit.api",
+    "unmerge": "mdm_kit.api",
     "verify": "mdm_kit.api",
 }
 
-__all__ = ["Manifest", "errors", "merge", "plan", "read_recipe", "verify"]
+__all__ = [
+    "Addition",
+    "Manifest",
+    "Running",
+    "add",
+    "diff",
+    "errors",
+    "extract",
+    "merge",
+    "plan",
+    "read_recipe",
+    "unmerge",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:

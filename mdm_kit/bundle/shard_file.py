@@ -36,10 +36,11 @@ class ShardDigests:
     tensors: tuple[str, ...]
 
 
-class _Digester:
+class Digester:
     """Feeds a file's bytes, header first, to the file's sha256 and each tensor's BLAKE3."""
 
     def __init__(self, header: bytes, tensor_nbytes: Sequence[int]) -> None:
+        """Begin with the header; tensors of these sizes follow."""
         self._file = hashlib.sha256(header)
         self._left = list(reversed(tensor_nbytes))
         self._tensor = blake3()
@@ -47,6 +48,7 @@ class _Digester:
         self._close_full()
 
     def update(self, block: memoryview) -> None:
+        """Take the next bytes."""
         for start in range(0, len(block), CACHED_NBYTES):
             self._update(block[start : start + CACHED_NBYTES])
 
@@ -66,6 +68,7 @@ class _Digester:
             self._tensor = blake3()
 
     def digests(self) -> ShardDigests:
+        """Return the digests of what was taken, once that is everything."""
         return ShardDigests("sha256:" + self._file.hexdigest(), tuple(self._done))
 
 
@@ -82,7 +85,7 @@ class ShardFile:
         """
         self._path = path
         self._temporary = path.with_name(path.name + ".tmp")
-        self._digester = _Digester(header, tensor_nbytes)
+        self._digester = Digester(header, tensor_nbytes)
         self._hasher = ThreadPoolExecutor(1, "hash")
         self._nbytes = len(header) + sum(tensor_nbytes)
         with self._clear_errors():
@@ -162,7 +165,7 @@ def digest_file(
     """
     block = memoryview(bytearray(READ_NBYTES))
     with path.open("rb", buffering=0) as file:
-        digester = _Digester(file.read(header_nbytes), tensor_nbytes)
+        digester = Digester(file.read(header_nbytes), tensor_nbytes)
         advance(header_nbytes)
         while n := file.readinto(block):
             digester.update(block[:n])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,8 @@ from pathlib import Path
 from mdm_kit.bundle.shard_file import digest_file
 from mdm_kit.errors import IntegrityError, SourceError
 from mdm_kit.ledger.manifest import MANIFEST_NAME, MAX_MANIFEST_NBYTES, FileEntry, Manifest
+from mdm_kit.ledger.products import LEDGER_NAME, MAX_LEDGER_NBYTES, Products
+from mdm_kit.ledger.removal import Guarantee, Remade
 from mdm_kit.sources import FolderSource, is_side_file
 from mdm_kit.words import TensorInfo, shown
 
@@ -20,13 +21,19 @@ LOADED = (".safetensors", ".bin", ".pt", ".pth", ".py", "adapter_config.json")
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What was checked, and every fault found; sound when there is none."""
+    """What was checked, and every fault found; sound when there is none.
+
+    `guarantees` says of each model how it can be taken out, where nothing was wrong; `remade` what
+    making the merge again has shown, where that was asked for.
+    """
 
     manifest: Manifest
     n_tensors: int
     n_files: int
     nbytes: int
     faults: tuple[str, ...]
+    guarantees: tuple[Guarantee, ...] = ()
+    remade: Remade | None = None
 
     @property
     def sound(self) -> bool:
@@ -50,6 +57,23 @@ def read_manifest(folder: Path) -> Manifest:
     with told(folder), path.open("rb") as file:
         raw = file.read(MAX_MANIFEST_NBYTES + 1)
     return Manifest.from_bytes(raw)
+
+
+def read_products(folder: Path, manifest: Manifest) -> Products:
+    """Return the inner products a merged folder keeps, none where it has no ledger.
+
+    Raises `IntegrityError` where the ledger is missing or is not the manifest's.
+    """
+    entry = manifest.ledger
+    if entry is None:
+        return Products()
+    path = folder / entry.file
+    if entry.file != LEDGER_NAME or not path.is_file():
+        raise IntegrityError(f"{shown(entry.file)}: is missing; get the original folder again")
+    if path.stat().st_size > MAX_LEDGER_NBYTES:
+        raise IntegrityError(f"{LEDGER_NAME}: expected at most {MAX_LEDGER_NBYTES:,} bytes")
+    with told(folder):
+        return Products.from_bytes(path.read_bytes(), entry)
 
 
 @contextlib.contextmanager
@@ -82,9 +106,8 @@ def _verified(folder: Path, manifest: Manifest, advance: Callable[[int], None]) 
         elif name in manifest.shards:
             present.append(name)
         else:
-            data = (folder / name).read_bytes()
-            advance(len(data))
-            faults += _differs(name, entry.sha256, "sha256:" + hashlib.sha256(data).hexdigest())
+            found = digest_file(folder / name, 0, [], advance)
+            faults += _differs(name, entry.sha256, found.sha256)
     faults += _strangers(folder, manifest)
     faults += _check_shards(folder, manifest, present, advance)
     return Verified(

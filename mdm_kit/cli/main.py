@@ -16,8 +16,12 @@ from mdm_kit.errors import MdmError
 COMMANDS = {
     "plan": "mdm_kit.cli.plan",
     "merge": "mdm_kit.cli.merge",
+    "add": "mdm_kit.cli.add",
+    "unmerge": "mdm_kit.cli.unmerge",
+    "extract": "mdm_kit.cli.extract",
     "verify": "mdm_kit.cli.verify",
     "inspect": "mdm_kit.cli.inspect",
+    "diff": "mdm_kit.cli.diff",
     "methods": "mdm_kit.cli.methods",
     "demo": "mdm_kit.cli.demo",
 }

@@ -19,4 +19,9 @@ def canonical(value: Any) -> bytes:
 
 def digest(value: Any) -> str:
     """Return `sha256:…` over the canonical form of `value`."""
-    return "sha256:" + hashlib.sha256(canonical(value)).hexdigest()
+    return sha256_of(canonical(value))
+
+
+def sha256_of(data: bytes) -> str:
+    """Return `sha256:…` of some bytes."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()

@@ -63,7 +63,11 @@ class SourceFile(_Entry):
 
 @dataclass(frozen=True)
 class SourceEntry(_Entry):
-    """A model of the merge, in the order of the recipe; `reference` holds no path."""
+    """A model of the merge, in the order of the recipe; `reference` holds no path.
+
+    `status` is `removed` where the model was taken out of the weights but not folded anew without
+    it. `kept` is the file of the bundle that holds all its bits.
+    """
 
     name: str
     role: Literal["base", "model"]
@@ -72,11 +76,17 @@ class SourceEntry(_Entry):
     commit: str | None
     files: list[SourceFile]
     parameters: dict[str, Any] = field(default_factory=dict)
+    status: Literal["merged", "removed"] = "merged"
+    kept: FileName | None = None
 
 
 @dataclass(frozen=True)
 class TensorEntry(_Entry):
-    """An output tensor: what its bytes are and the rule that made them."""
+    """An output tensor: what its bytes are and the rule that made them.
+
+    `weights` are what each model's delta was multiplied by, in the order of the ledger's models,
+    where they follow from inner products or the weights were patched.
+    """
 
     shape: list[int]
     dtype: str
@@ -106,13 +116,17 @@ class GroupEntry(_Entry):
 class LedgerEntry(_Entry):
     """The ledger file: inner products of the models' deltas, one row of its `gram` per tensor.
 
-    A row is a lower triangle, (0,0), (1,0), (1,1), ..., of the `models` in this order.
+    A row is a lower triangle, (0,0), (1,0), (1,1), ..., of the `models` in this order. `exact`
+    names the tensors whose sums are compensated because their group is nearly dependent; their
+    plain sums are the rows of `plain`. `wide` are those whose deltas were formed in float64.
     """
 
     file: str
     sha256: Sha256
     models: list[str]
     tensors: list[str]
+    exact: list[str] = field(default_factory=list)
+    wide: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -132,19 +146,51 @@ class Precision(_Entry):
     out_dtype: str | None
 
 
+Mode = Literal["rebuild", "exact", "subtract"]
+
+
+@dataclass(frozen=True)
+class Certificate(_Entry):
+    """What was taken out, how, and what of it is left.
+
+    `parent` is the digest of the manifest it was taken out of. `leak` is how far the weights are
+    from those that never held the removed models, as a share of the merged change; 0 for a rebuild,
+    None where nobody measured it. `residue` is the largest coefficient of any tensor that a removed
+    model's raw change still has. `weights` is the digest over the shards that were written, `check`
+    the command that proves it.
+    """
+
+    parent: Sha256
+    removed: list[str]
+    mode: Mode
+    leak: float | None
+    residue: dict[str, float]
+    weights: Sha256
+    check: str
+
+
 @dataclass(frozen=True)
 class Event(_Entry):
-    """One step of the folder's history; `parent` is the digest of the event before it."""
+    """One step of the folder's history; `parent` is the digest of the event before it.
 
-    operation: Literal["merge"]
+    `sections` has the digest of every other part of the manifest as it was after the event.
+    """
+
+    operation: Literal["merge", "add", "unmerge"]
     time: str
     plan: Sha256
+    sections: dict[str, Sha256]
     parent: Sha256 | None = None
+    added: list[str] = field(default_factory=list)
+    certificate: Certificate | None = None
 
 
 @dataclass(frozen=True)
 class Manifest(_Entry):
-    """What `mdm_manifest.json` holds."""
+    """What `mdm_manifest.json` holds.
+
+    `undo` lists how a model can be taken out of this merge.
+    """
 
     schema: Literal["mdm_kit/manifest/1"]
     tool: str
@@ -162,18 +208,35 @@ class Manifest(_Entry):
     groups: dict[str, GroupEntry]
     ledger: LedgerEntry | None
     findings: list[str]
+    undo: list[Mode]
     shards: dict[ShardName, FileEntry]
     files: dict[FileName, FileEntry]
     history: list[Event]
 
     def content(self) -> dict[str, Any]:
         """Return what the file says, but for its own digest."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+        return {f.name: plain(getattr(self, f.name)) for f in fields(self)}
 
     def to_bytes(self) -> bytes:
         """Return the file's bytes: canonical JSON, its own digest included."""
         content = self.content()
         return canonical({**content, "digest": digest(content)}) + b"\n"
+
+    @property
+    def digest(self) -> str:
+        """The digest the file states."""
+        return digest(self.content())
+
+    @property
+    def patched(self) -> Mode | None:
+        """How the weights were patched, None where they were folded from the models as they are."""
+        removed = any(s.status == "removed" for s in self.sources)
+        certificate = self.history[-1].certificate
+        return certificate.mode if removed and certificate else None
+
+    def sections(self) -> dict[str, str]:
+        """Return the digest of every part but the history, as an event records them."""
+        return sections_of(self.content())
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Manifest:
@@ -191,8 +254,8 @@ class Manifest(_Entry):
             )
         if claimed != digest(content):
             raise IntegrityError(
-                f"{MANIFEST_NAME} was changed after it was written: its content does not have "
-                "the digest it states; get the original file again"
+                f"{MANIFEST_NAME} was changed after it was written: "
+                f"{_what_changed(content)}; get the original file again"
             )
         from pydantic import ValidationError
 
@@ -209,6 +272,24 @@ class Manifest(_Entry):
         return manifest
 
 
+def sections_of(content: dict[str, Any]) -> dict[str, str]:
+    """Return the digest of every part of a manifest's content but its history."""
+    return {name: digest(part) for name, part in content.items() if name != "history"}
+
+
+def _what_changed(content: dict[str, Any]) -> str:
+    """Say which part of a manifest does not fit the last event of its history."""
+    history = content.get("history")
+    last = history[-1] if isinstance(history, list) and history else None
+    stated = last.get("sections") if isinstance(last, dict) else None
+    if not isinstance(stated, dict):
+        return "its history is not the one it was written with"
+    found = sections_of(content)
+    changed = sorted(n for n in {*stated, *found} if stated.get(n) != found.get(n))
+    parts = ", ".join(shown(name, 40) for name in changed)
+    return f"{parts} is not what the history says" if parts else "its history was changed"
+
+
 @cache
 def _reader() -> TypeAdapter[Any]:
     from pydantic import TypeAdapter
@@ -216,13 +297,13 @@ def _reader() -> TypeAdapter[Any]:
     return TypeAdapter(Manifest)
 
 
-def _plain(value: Any) -> Any:
-    """Return entries as dictionaries, all the way down."""
+def plain(value: Any) -> Any:
+    """Return entries as dictionaries, all the way down, as the file's JSON has them."""
     if is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, dict):
-        return {name: _plain(inner) for name, inner in value.items()}
-    return [_plain(inner) for inner in value] if isinstance(value, list) else value
+        return {name: plain(inner) for name, inner in value.items()}
+    return [plain(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _no_constant(name: str) -> float:

@@ -26,6 +26,7 @@ PerModel = tuple[T, ...]
 """A parameter with one value per model, in the order of the recipe."""
 
 Space = Literal["weight", "delta"]
+Undo = Literal["rebuild", "exact", "subtract"]
 Scalar = float | bool | str | None
 
 _REQUIRED: Any = object()
@@ -138,6 +139,10 @@ class MethodParams:
         return False
 
 
+class NoParams(MethodParams):
+    """Nothing to say: a node whose weights are given."""
+
+
 def _spec(field: dataclasses.Field[Any], hint: Any) -> ParamSpec:
     per_model_field = typing.get_origin(hint) is tuple
     scalar = typing.get_args(hint)[0] if per_model_field else hint
@@ -170,7 +175,9 @@ class Method:
     `coefficients(params, basis)`, with `basis = solve(gram, params)` from the Gram matrix of all
     tensors that share a group; `order_free` promises
     that permuting the models (with their parameters) changes the result by rounding alone.
-    `dialect` is true where mergekit knows the method by the same name.
+    `dialect` is true where mergekit knows the method by the same name. `undo` says how one of the
+    models can be taken out: by `rebuild` wherever there are several; by `exact` and `subtract`
+    where the merge is the base plus a weighted sum of deltas, with `weight` as coefficients.
     """
 
     name: str
@@ -182,6 +189,7 @@ class Method:
     max_models: int | None
     order_free: bool
     dialect: bool
+    undo: tuple[Undo, ...]
     doc: str
 
     @property
@@ -205,6 +213,7 @@ def fold_method(
     max_models: int | None = None,
     order_free: bool,
     dialect: bool = False,
+    undo: tuple[Undo, ...] = ("rebuild",),
 ) -> Callable[[Coefficients], Method]:
     """Turn a method file's function into the `Method` the folder's discovery finds."""
 
@@ -219,6 +228,7 @@ def fold_method(
             max_models=max_models,
             order_free=order_free,
             dialect=dialect,
+            undo=undo,
             doc=coefficients.__globals__["__doc__"],
         )
 

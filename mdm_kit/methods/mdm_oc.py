@@ -56,7 +56,14 @@ def solve(gram: Gram, p: Params) -> Basis:
     return ORTHOGONALISATIONS[p.orthogonalize](gram)
 
 
-@fold_method("mdm_oc", params=Params, space="delta", solve=solve, order_free=False)
+@fold_method(
+    "mdm_oc",
+    params=Params,
+    space="delta",
+    solve=solve,
+    order_free=False,
+    undo=("rebuild", "exact", "subtract"),
+)
 def mdm_oc(p: Params, basis: Basis) -> list[float]:
     """Return w = λ Aᵀ α: what each model's delta is multiplied by, k numbers."""
     return [p.lambda_ * w for w in basis.weights(p.weight)]

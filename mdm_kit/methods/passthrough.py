@@ -18,7 +18,13 @@ class Params(MethodParams):
 
 
 @fold_method(
-    "passthrough", params=Params, space="weight", max_models=1, order_free=True, dialect=True
+    "passthrough",
+    params=Params,
+    space="weight",
+    max_models=1,
+    order_free=True,
+    dialect=True,
+    undo=(),
 )
 def passthrough(p: Params) -> list[float]:
     """Return the one model's factor."""

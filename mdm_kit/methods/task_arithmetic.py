@@ -29,7 +29,14 @@ class Params(MethodParams):
     rescale: bool = shared(default=False, help="unused", inert="nothing is dropped here")
 
 
-@fold_method("task_arithmetic", params=Params, space="delta", order_free=True, dialect=True)
+@fold_method(
+    "task_arithmetic",
+    params=Params,
+    space="delta",
+    order_free=True,
+    dialect=True,
+    undo=("rebuild", "exact", "subtract"),
+)
 def task_arithmetic(p: Params) -> list[float]:
     """Return what each model's delta is multiplied by, k numbers."""
     total = math.fsum(p.weight) if p.normalize else 1.0

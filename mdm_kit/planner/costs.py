@@ -49,10 +49,14 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How many workers there are and how much memory their tensors may take."""
+    """How many workers there are and how much memory their tensors may take.
+
+    The inner products of the tensors in `known` need not be measured.
+    """
 
     threads: int
     memory_nbytes: int = DEFAULT_MEMORY_NBYTES
+    known: frozenset[str] = frozenset()
 
     def reads_once(self, write: Write) -> bool:
         """Whether a tensor is measured, solved and folded in one reading.
@@ -60,7 +64,7 @@ class Budget:
         Only where no other tensor shares its group, and where its inputs fit the budget whole.
         """
         apply = write.apply()
-        if apply is None or apply.group is None:
+        if apply is None or apply.group is None or write.name in self.known:
             return True
         return apply.alone and _read_nbytes(write) <= self.memory_nbytes
 
@@ -81,21 +85,32 @@ class Budget:
 
 
 def costs(
-    sources: Sequence[Surveyed], shards: Sequence[Shard], budget: Budget, side_nbytes: int
+    sources: Sequence[Surveyed],
+    shards: Sequence[Shard],
+    budget: Budget,
+    side_nbytes: int,
+    keep: str = "references",
 ) -> Costs:
-    """Count what writing `shards` and `side_nbytes` of other files from `sources` takes."""
+    """Count what writing `shards` and `side_nbytes` of other files from `sources` takes.
+
+    `keep` is the recipe's: kept models are read once more, and take no more room than they have.
+    """
     writes = [p.write for s in shards for p in s.tensors]
     twice = [w for w in writes if not budget.reads_once(w)]
     write_nbytes = sum(s.nbytes for s in shards)
     headers = sum(f.header_nbytes for s in sources for f in s.checkpoint.files)
+    everything = sum(s.checkpoint.nbytes for s in sources)
+    base = sources[0].checkpoint.nbytes if sources else 0
+    coded = everything if keep.startswith("deltas") else 0
+    kept = coded - (base if keep == "deltas" else 0)
     return Costs(
-        read_nbytes=sum(map(_read_nbytes, writes)) + sum(map(_read_nbytes, twice)),
+        read_nbytes=sum(map(_read_nbytes, writes)) + sum(map(_read_nbytes, twice)) + coded,
         read_twice=len(twice),
         download_nbytes=sum(
             f.nbytes for s in sources for f in s.checkpoint.files if not f.in_cache
         ),
         write_nbytes=write_nbytes,
-        disk_nbytes=write_nbytes + side_nbytes + _MANIFEST_NBYTES * (1 + len(writes)),
+        disk_nbytes=write_nbytes + kept + side_nbytes + _MANIFEST_NBYTES * (1 + len(writes)),
         memory_nbytes=_HEADER_COPIES * headers + max((_peak(w, budget) for w in writes), default=0),
         threads=budget.threads,
         passes=2 if twice else 1,

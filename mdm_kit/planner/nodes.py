@@ -38,7 +38,8 @@ class Apply:
 
     `group` names the tensors that are solved together where the method needs their inner products:
     the only barrier of a plan. It is None for a method that knows its coefficients beforehand;
-    `alone` is true where no other tensor can belong to it.
+    `alone` is true where no other tensor can belong to it. `weights`, one per input, take the place
+    of what the method would say, where a merge is patched.
     """
 
     method: str
@@ -47,6 +48,7 @@ class Apply:
     compute: str
     group: str | None = None
     alone: bool = True
+    weights: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

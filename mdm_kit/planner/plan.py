@@ -6,11 +6,12 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from mdm_kit.errors import FindingsError
+from mdm_kit.ledger.products import Products
 from mdm_kit.methods.contract import MethodParams
 from mdm_kit.planner.costs import Budget, Costs
 from mdm_kit.planner.layout import Placed, Shard
@@ -18,6 +19,9 @@ from mdm_kit.planner.nodes import Apply, Delta, Fold, Read, Same, Write
 from mdm_kit.recipe import Recipe, render
 from mdm_kit.sources import Checkpoint, Source
 from mdm_kit.words import EXIT_CODES, Finding, Kind, Level
+
+if TYPE_CHECKING:
+    from mdm_kit.planner.edits import Edit
 
 PLAN_SCHEMA = "mdm_kit/plan/1"
 _GRAVEST_FIRST = (Kind.INTEGRITY, Kind.SOURCE, Kind.MISFIT, Kind.RECIPE)
@@ -48,7 +52,10 @@ class PlannedSource:
 
 @dataclass(frozen=True)
 class Plan:
-    """What `merge` will do for one recipe. `digest` changes when any output byte could."""
+    """What `merge` will do for one recipe. `digest` changes when any output byte could.
+
+    `known` are inner products that need not be measured, `edit` the earlier merge they are from.
+    """
 
     recipe: Recipe
     method: str
@@ -59,6 +66,8 @@ class Plan:
     costs: Costs
     budget: Budget
     filename: str = "recipe.yml"
+    known: Products = field(default_factory=Products)
+    edit: Edit | None = None
 
     @property
     def exit_code(self) -> int:
@@ -181,6 +190,7 @@ def _apply_json(apply: Apply, values: dict[int, dict[str, Any]]) -> dict[str, An
         "compute": apply.compute,
         "group": apply.group,
         "params": values[id(apply.params)],
+        **({} if apply.weights is None else {"weights": list(apply.weights)}),
         "inputs": [_read_json(i.source if isinstance(i, Delta) else i) for i in apply.inputs],
     }
 

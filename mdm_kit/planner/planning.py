@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mdm_kit.errors import RecipeError
+from mdm_kit.ledger.products import Products
 from mdm_kit.methods.contract import Method, MethodParams
 from mdm_kit.methods.registry import methods
 from mdm_kit.planner.agreement import misfits
@@ -63,10 +64,12 @@ def make_plan(
     memory_nbytes: int = DEFAULT_MEMORY_NBYTES,
     given: Mapping[str, Source] | None = None,
     filename: str = "recipe.yml",
+    known: Products | None = None,
 ) -> Plan:
     """Plan a merge from headers alone.
 
-    `given` maps references, as the recipe writes them, to sources that are open already. The plan
+    `given` maps references, as the recipe writes them, to sources that are open already. `known`
+    are inner products of the first models, or of all. The plan
     holds its sources open: close it. Everything found stands in `plan.findings`; a plan with errors
     there has no shards, and `plan.check()` raises. Takes under 2 s for 10,000 tensors.
     """
@@ -85,18 +88,32 @@ def make_plan(
     if _errors(found):
         return _empty(recipe, filename, found, surveyed)
     shards = lay_out(writes, shard_nbytes)
-    budget = Budget(threads or default_threads(), memory_nbytes)
+    products = _usable(known or Products(), writes)
+    complete = products.plain if len(products.models) == _n_models(writes) else ()
+    budget = Budget(threads or default_threads(), memory_nbytes, frozenset(complete))
     return Plan(
         recipe=recipe,
         method=method.name,
         donor=surveyed.donor.name,
-        sources=tuple(_planned(s, recipe, method) for s in surveyed.sources),
+        sources=tuple(planned(s, recipe, method) for s in surveyed.sources),
         shards=shards,
         findings=tuple(found),
-        costs=costs(surveyed.sources, shards, budget, side_nbytes),
+        costs=costs(surveyed.sources, shards, budget, side_nbytes, recipe.ledger),
         budget=budget,
         filename=filename,
+        known=products,
     )
+
+
+def _usable(known: Products, writes: Sequence[Write]) -> Products:
+    """Return the products of tensors whose deltas are formed as they were when it was measured."""
+    applies = {w.name: a for w in writes if (a := w.apply()) is not None and a.group is not None}
+    fitting = [n for n, a in applies.items() if (a.compute == "float64") == (n in known.wide)]
+    return known.only(frozenset(fitting))
+
+
+def _n_models(writes: Sequence[Write]) -> int:
+    return max((len(a.inputs) for w in writes if (a := w.apply()) is not None), default=0)
 
 
 def _errors(found: Sequence[Finding]) -> bool:
@@ -123,12 +140,12 @@ def _method_of(recipe: Recipe) -> tuple[Method | None, Parameters | None, list[F
             message = f"the merge method {name!r} of mergekit is not available in this version"
         place = recipe.merge_method.place
         return None, None, [Finding(Level.ERROR, Kind.RECIPE, message, hint, place)]
-    models = _taking_part(recipe, method)
+    models = taking_part(recipe, method)
     parameters = Parameters(method, recipe, models)
     return method, parameters, [*_count_findings(recipe, method, models), *parameters.findings]
 
 
-def _taking_part(recipe: Recipe, method: Method) -> list[ModelEntry]:
+def taking_part(recipe: Recipe, method: Method) -> list[ModelEntry]:
     """Return the models a method works on; the base has no delta against itself."""
     if not method.needs_base or recipe.base_model is None:
         return list(recipe.models)
@@ -141,6 +158,15 @@ def _count_findings(recipe: Recipe, method: Method, models: Sequence[ModelEntry]
     if method.needs_base and recipe.base_model is None:
         found.append(
             _wrong(f"{method.name} needs a base_model: the model all of them were made from", place)
+        )
+    if recipe.ledger.startswith("deltas") and not method.needs_base:
+        found.append(
+            _wrong(
+                f"ledger: {{keep: {recipe.ledger}}} keeps what models changed against a base, and "
+                f"{method.name} has none",
+                recipe.place_of("ledger") or place,
+                "leave it out: the ledger then keeps references",
+            )
         )
     low, high = method.min_models, method.max_models
     if len(models) < low or (high is not None and len(models) > high):
@@ -170,7 +196,7 @@ class _Inputs:
 def _writes(
     recipe: Recipe, method: Method, parameters: Parameters, surveyed: Survey
 ) -> tuple[list[Write], list[Finding]]:
-    part = {m.name for m in _taking_part(recipe, method)}
+    part = {m.name for m in taking_part(recipe, method)}
     by_entry = zip(recipe.models, surveyed.models, strict=True)
     models = tuple(s for entry, s in by_entry if entry.name in part)
     base = surveyed.base if method.needs_base else None
@@ -255,16 +281,17 @@ def _compute(recipe: Recipe, out: DType, reads: Sequence[Read], *, in_weights: b
     return "float32"
 
 
-def _planned(s: Surveyed, recipe: Recipe, method: Method) -> PlannedSource:
+def planned(s: Surveyed, recipe: Recipe, method: Method) -> PlannedSource:
+    """Return a surveyed model as a plan lists it."""
     origin = s.source.origin()
     refs = {m.name: str(m.ref) for m in recipe.models}
-    taking_part = any(m.name == s.name for m in _taking_part(recipe, method))
+    takes_part = any(m.name == s.name for m in taking_part(recipe, method))
     base = str(recipe.base_model.ref) if recipe.base_model else ""
     files = [(f.name, f.nbytes, f.header_sha256) for f in s.checkpoint.files]
     return PlannedSource(
         name=s.name,
         ref=refs.get(s.name, base),
-        role="model" if taking_part else "base",
+        role="model" if takes_part else "base",
         repo=origin.repo,
         commit=origin.commit,
         headers_sha256="sha256:" + hashlib.sha256(json.dumps(files).encode()).hexdigest(),

@@ -54,6 +54,12 @@ class Survey:
                 surveyed.source.close()
 
 
+def surveyed(name: str, source: Source, *, owned: bool = False) -> Surveyed:
+    """Return an open source as a survey does; an `owned` one is closed with the plan."""
+    checkpoint = _under(name, source.headers())
+    return Surveyed(name, source, checkpoint, _config(source), Place(1, 1), not owned)
+
+
 class _Opener:
     """Opens sources and collects what goes wrong instead of raising."""
 

@@ -5,6 +5,7 @@ it, at once. Scalars keep their text until a reader asks for a type; `compile_se
 value a parameter has for a tensor. Nothing here knows methods, models, network or clock.
 """
 
+from mdm_kit.recipe.editing import Addition, edited_text
 from mdm_kit.recipe.model import (
     Filtered,
     Filters,
@@ -27,6 +28,7 @@ from mdm_kit.recipe.scalars import Scalar, WrongValue
 from mdm_kit.recipe.settings import CompiledSetting, Rule, compile_setting, resolve
 
 __all__ = [
+    "Addition",
     "CompiledSetting",
     "Filtered",
     "Filters",
@@ -45,6 +47,7 @@ __all__ = [
     "check_revision",
     "compile_setting",
     "did_you_mean",
+    "edited_text",
     "find_setting",
     "load_recipe_file",
     "nearest",

@@ -96,8 +96,8 @@ PARAMETER_NAMES = frozenset(
 )
 """Names of method parameters, to tell a key that stands too far left from a misspelt one."""
 
-LEDGER_KEEPS = ("references", "none")
-LEDGER_KEEPS_LATER = ("deltas", "deltas+base", "state")
+LEDGER_KEEPS = ("references", "deltas", "deltas+base", "none")
+LEDGER_KEEPS_LATER = ("state",)
 COEFFICIENT_METHODS = ("fixed",)
 COEFFICIENT_METHODS_LATER = ("quadratic", "gradient", "cma_es")
 

@@ -80,7 +80,8 @@ class Recipe:
 
     `text` is the source without a byte order mark; spans and places count its characters.
     `dialect` is true when mergekit would read the same file. `ledger` is what to keep for taking
-    models out again, `references` or `none`. `places` holds the place of each top-level value.
+    models out again: `references`, `deltas`, `deltas+base` or `none`. `places` holds the place of
+    each top-level value.
     """
 
     text: str

@@ -73,7 +73,7 @@ def read_license(node: Node, found: Collector) -> str | None:
 
 
 def read_ledger(node: Node, found: Collector) -> str:
-    """Return what the ledger keeps, `references` or `none`."""
+    """Return what the ledger keeps: `references`, `deltas`, `deltas+base` or `none`."""
     mapping = _mapping("ledger", node, "ledger: {keep: references}", found)
     keep = mapping and known_entries(mapping, ("keep",), {}, "of ledger", found).get("keep")
     default = keys.LEDGER_KEEPS[0]

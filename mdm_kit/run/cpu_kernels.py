@@ -33,11 +33,17 @@ class CpuKernels:
             out_dtype=out_dtype,
         )
 
-    def measure(self, inputs: Inputs, out: NDArray[np.float64], *, wide: bool, exact: bool) -> None:
-        """Write the inner products of inputs (the base first) into `out` (blocks, pairs)."""
+    def measure(
+        self, inputs: Inputs, out: NDArray[np.float64], *, known: int, wide: bool, exact: bool
+    ) -> None:
+        """Write the inner products of inputs (the base first) into `out` (blocks, pairs).
+
+        Without those that the first `known` models have among one another.
+        """
         gram_blocks(
             inputs.addresses,
             inputs.dtypes,
+            known=known,
             n=inputs.count,
             wide=wide,
             exact=exact,

@@ -17,7 +17,10 @@ from mdm_kit.maths.orthogonal import Gram
 
 
 class Journal:
-    """A journal on disk: the merge's key, digests of finished shards, measured Gram matrices."""
+    """A journal on disk: the merge's key, digests of finished shards, measured Gram matrices.
+
+    `exact` are those from compensated sums.
+    """
 
     def __init__(self, path: Path) -> None:
         """Read what is there; a missing or torn file reads as an empty one."""
@@ -25,6 +28,7 @@ class Journal:
         self.key: str | None = None
         self.shards: dict[str, str] = {}
         self.grams: dict[str, Gram] = {}
+        self.exact: dict[str, Gram] = {}
         if path.exists():
             self._read()
 
@@ -35,29 +39,35 @@ class Journal:
                 if self.key is None:
                     self.key = str(entry["key"])
                     continue
-                grams = {n: Gram(tuple(map(float, g))) for n, g in entry["grams"].items()}
+                grams, exact = _read_grams(entry["grams"]), _read_grams(entry["exact"])
                 if "shard" in entry:
                     self.shards[str(entry["shard"])] = str(entry["sha256"])
                 self.grams |= grams
+                self.exact |= exact
             except (ValueError, KeyError, TypeError, AttributeError):
                 continue  # torn; what was written behind it after a restart is whole
 
     def start(self, key: str) -> None:
         """Begin anew for the merge with this key."""
-        self.key, self.shards, self.grams = key, {}, {}
+        self.key, self.shards, self.grams, self.exact = key, {}, {}, {}
         self._path.unlink(missing_ok=True)
         self._append({"key": key})
 
-    def measured(self, grams: Mapping[str, Gram]) -> None:
+    def measured(self, grams: Mapping[str, Gram], exact: Mapping[str, Gram]) -> None:
         """Note the Gram matrices of tensors that were read to measure them."""
         self.grams |= grams
-        self._append({"grams": _plain(grams)})
+        self.exact |= exact
+        self._append({"grams": _plain(grams), "exact": _plain(exact)})
 
-    def finished(self, shard: str, sha256: str, grams: Mapping[str, Gram]) -> None:
+    def finished(
+        self, shard: str, sha256: str, grams: Mapping[str, Gram], exact: Mapping[str, Gram]
+    ) -> None:
         """Note that a shard stands on disk under its name, and what was measured on the way."""
         self.shards[shard] = sha256
         self.grams |= grams
-        self._append({"shard": shard, "sha256": sha256, "grams": _plain(grams)})
+        self.exact |= exact
+        entry = {"shard": shard, "sha256": sha256, "grams": _plain(grams), "exact": _plain(exact)}
+        self._append(entry)
 
     def _append(self, entry: dict[str, Any]) -> None:
         # A line torn by a crash is cut off by starting on a new line.
@@ -75,3 +85,7 @@ class Journal:
 
 def _plain(grams: Mapping[str, Gram]) -> dict[str, list[float]]:
     return {name: list(gram.triangle) for name, gram in grams.items()}
+
+
+def _read_grams(rows: dict[str, list[float]]) -> dict[str, Gram]:
+    return {name: Gram(tuple(map(float, row))) for name, row in rows.items()}

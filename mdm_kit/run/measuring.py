@@ -1,4 +1,4 @@
-"""The first of two passes: inner products of every tensor that is not measured while written."""
+"""What is measured before the first shard: tensors that must be read twice, and what is known."""
 
 from __future__ import annotations
 
@@ -6,38 +6,70 @@ from collections.abc import Iterator, Sequence
 
 from mdm_kit.maths.orthogonal import Gram
 from mdm_kit.planner.costs import Budget
-from mdm_kit.planner.nodes import Write
+from mdm_kit.planner.nodes import Delta, Write
 from mdm_kit.run.executor import stream
+from mdm_kit.run.journal import Journal
+from mdm_kit.run.progress import Progress
 from mdm_kit.run.tally import Tally
 from mdm_kit.run.tile import MeasureTile, measure_tiles_of
-from mdm_kit.run.weights import blurred
+from mdm_kit.run.weights import blurred, members_of
 from mdm_kit.run.work import Work
 
 
-def measure(writes: Sequence[Write], work: Work, budget: Budget) -> dict[str, Gram]:
-    """Return the Gram matrix of each of `writes` by name, reading each once.
+def measure_before(
+    writes: Sequence[Write],
+    work: Work,
+    budget: Budget,
+    journal: Journal | None,
+    progress: Progress,
+) -> None:
+    """Solve what can be solved before the first shard: what is known, or must be read twice.
 
-    Where a group turns out to be nearly dependent, its tensors are read again and summed with
-    compensation.
+    What an interrupted merge has measured is taken from the journal, and what is measured now goes
+    there.
     """
-    grams = _measured(writes, work, budget, exact=False)
-    return grams | _measured(blurred(writes, grams), work, budget, exact=True)
+    grouped = {name for tensors in members_of(writes).values() for name in tensors}
+    measured = [w for w in writes if w.name in grouped]
+    if journal is not None:
+        work.grams |= journal.grams
+        work.exact |= journal.exact
+    empty = [w for w in measured if not w.n_elements]  # they have no tile to be measured from
+    work.grams |= {w.name: Tally(w, exact=False).gram() for w in empty}
+    if work.known.models == _models(measured):
+        work.grams |= work.known.plain
+        work.exact |= work.known.exact
+    before = [w for w in measured if w.name not in work.grams and not budget.reads_once(w)]
+    if before:
+        progress.say(f"measuring {len(before):,} tensors")
+    grams = _measured(before, work, budget, exact=False)
+    work.grams |= grams
+    ready = [w for w in measured if w.name in work.grams]
+    blurry = [w for w in blurred(ready, work.grams) if w.name not in work.exact]
+    exact = _measured(blurry, work, budget, exact=True)
+    work.exact |= exact
+    if journal is not None and (grams or exact):
+        journal.measured(grams, exact)
+    work.solve(ready)
+
+
+def _models(measured: Sequence[Write]) -> tuple[str, ...]:
+    """Return the names of the models whose changes are measured, in order."""
+    apply = measured[0].apply() if measured else None
+    inputs = apply.inputs if apply else ()
+    return tuple(i.source.info.source for i in inputs if isinstance(i, Delta))
 
 
 def _measured(
     writes: Sequence[Write], work: Work, budget: Budget, *, exact: bool
 ) -> dict[str, Gram]:
+    """Return the Gram matrix of each of `writes` by name, reading each once."""
+
     def jobs() -> Iterator[MeasureTile]:
         for write in writes:
-            yield from measure_tiles_of(Tally(write, exact=exact), budget.tile_of(write))
+            yield from measure_tiles_of(work.tally(write, exact=exact), budget.tile_of(write))
 
-    grams = {}
+    grams = {w.name: Tally(w, exact=exact).gram() for w in writes if not w.n_elements}
     for tile, _ in stream(jobs(), work, budget.threads):
         if tile.is_last:
             grams[tile.into.write.name] = tile.into.gram()
-    return {w.name: grams.get(w.name) or no_products(w) for w in writes}
-
-
-def no_products(write: Write) -> Gram:
-    """Return the Gram matrix of an empty tensor."""
-    return Tally(write, exact=False).gram()
+    return grams

@@ -11,13 +11,14 @@ from typing import Literal
 
 from mdm_kit.bundle.stage import Stage, check_output, work_folder
 from mdm_kit.errors import IntegrityError, MisfitError, UsageError
+from mdm_kit.ledger.manifest import Manifest
 from mdm_kit.planner.costs import Budget
-from mdm_kit.planner.nodes import Write
 from mdm_kit.planner.plan import Plan
 from mdm_kit.run.devices import pick_device
 from mdm_kit.run.journal import Journal
+from mdm_kit.run.kept_files import keep_sources
 from mdm_kit.run.manifest_of import Result
-from mdm_kit.run.measuring import measure, no_products
+from mdm_kit.run.measuring import measure_before
 from mdm_kit.run.profile import Profile
 from mdm_kit.run.progress import Progress, Silent
 from mdm_kit.run.shards import finished_shards, write_shards
@@ -31,13 +32,14 @@ Restart = Literal["auto", "resume", "fresh"]
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """A finished merge: where it lies, its plan's digest, each shard's sha256, where time went."""
+    """A finished merge: where it lies, its manifest, each shard's sha256, where time went."""
 
     out: Path
     plan_digest: str
     shards: dict[str, str]
     nbytes: int
     profile: Profile
+    manifest: Manifest
 
 
 def run_plan(
@@ -69,28 +71,31 @@ def run_plan(
     budget = plan.budget
     witnesses = {s.name: s.source.witness() for s in plan.sources}
     key = _key(plan, witnesses, chosen.partition(":")[0])
-    work = Work(_kernels(chosen), {s.name: s.source for s in plan.sources})
+    sources = {s.name: s.source for s in plan.sources}
+    work = Work(kernels_of(chosen), sources, known=plan.known)
     with Stage(out) as stage, stage.told():
         try:
             journal = _journal(stage, key, restart)
             stage.check_room(plan.costs.disk_nbytes - _finished_nbytes(plan, journal))
             result = _write(plan, stage, journal, work, budget, progress)
             _refuse_changed(plan, witnesses)
-            write_side_files(plan, stage, result, chosen, hash_sources, progress)
+            models = keep_sources(plan, stage, progress)
+            manifest = write_side_files(plan, stage, result, models, chosen, hash_sources, progress)
         except (MisfitError, IntegrityError):
             stage.discard()  # the same again would end the same: there is nothing to resume
             raise
         except BaseException:
             kept = Journal(stage.journal)
-            if not kept.shards and not kept.grams:
+            if not kept.shards and not kept.grams and not kept.exact:
                 stage.discard()
             raise
         stage.seal(overwrite=overwrite)
     shards = {s.name: result.digests[s.name].sha256 for s in plan.shards}
-    return Merged(out, plan.digest, shards, plan.costs.write_nbytes, work.profile)
+    return Merged(out, plan.digest, shards, plan.costs.write_nbytes, work.profile, manifest)
 
 
-def _kernels(device: str) -> Kernels:
+def kernels_of(device: str) -> Kernels:
+    """Return the arithmetic of a device `pick_device` named."""
     if device == "cpu":
         from mdm_kit.run.cpu_kernels import CpuKernels
 
@@ -116,26 +121,10 @@ def _write(
     kept = sum(s.nbytes for s in plan.shards if s.name in done)
     if done:
         progress.say(f"resuming: {len(done)} of {len(plan.shards)} shards are finished, unharmed")
-    writes = plan.writes
-    measured = [w for w in writes if _grouped(w)]
-    before = [w for w in measured if not budget.reads_once(w) and w.name not in journal.grams]
-    if before:
-        progress.say(f"measuring {len(before):,} tensors")
-        journal.measured(measure(before, work, budget))
-    work.grams |= journal.grams
-    work.solve([w for w in measured if not budget.reads_once(w)])
+    measure_before(plan.writes, work, budget, journal, progress)
     progress.start(sum(s.nbytes for s in plan.shards), kept)
     digests = write_shards(plan.shards, done, stage, journal, work, budget, progress)
-    for write in measured:
-        if not write.n_elements:
-            work.grams[write.name] = no_products(write)  # it has no tile
-    work.solve([w for w in measured if w.name not in work.weights])
-    return Result(digests, work.grams, work.groups, work.weights)
-
-
-def _grouped(write: Write) -> bool:
-    apply = write.apply()
-    return apply is not None and apply.group is not None
+    return Result(digests, work.grams, work.exact, work.groups, work.weights)
 
 
 def _key(plan: Plan, witnesses: dict[str, str], device: str) -> str:

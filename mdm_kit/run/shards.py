@@ -11,7 +11,6 @@ from mdm_kit.planner.layout import Shard
 from mdm_kit.run.executor import stream
 from mdm_kit.run.journal import Journal
 from mdm_kit.run.progress import Progress
-from mdm_kit.run.tally import Tally
 from mdm_kit.run.tile import Batch, Batches, MeasureTile, Tile, measure_tiles_of, tiles_of
 from mdm_kit.run.work import Work
 
@@ -32,7 +31,7 @@ def write_shards(
     """
     todo = [s for s in shards if s.name not in done]
     # One stream over all shards, so that workers read ahead while a shard is being closed.
-    results = stream((j for s in todo for j in _jobs(s, budget)), work, budget.threads)
+    results = stream((j for s in todo for j in jobs_of(s, work, budget)), work, budget.threads)
     digests, profile = dict(done), work.profile
     try:
         for shard in todo:
@@ -51,16 +50,16 @@ def write_shards(
                     left -= job.nbytes
                 with profile.during("sync"):
                     digests[shard.name] = file.finish()
-            names = [p.write.name for p in shard.tensors if p.write.name in work.grams]
-            grams = {name: work.grams[name] for name in names}
-            journal.finished(shard.name, digests[shard.name].sha256, grams)
+            names = [p.write.name for p in shard.tensors]
+            grams, exact = ({n: g[n] for n in names if n in g} for g in (work.grams, work.exact))
+            journal.finished(shard.name, digests[shard.name].sha256, grams, exact)
     finally:
         results.close()
     return digests
 
 
-def _jobs(shard: Shard, budget: Budget) -> Iterator[Batch | MeasureTile]:
-    """Yield a shard's work in the order of its bytes.
+def jobs_of(shard: Shard, work: Work, budget: Budget) -> Iterator[Batch | MeasureTile]:
+    """Yield a shard's work in the order of its bytes, for `stream`.
 
     A large tensor that is measured on the way comes twice, to be measured and to be folded soon
     after, when the system still holds its bytes in memory. The measuring of one tensor stands
@@ -72,8 +71,8 @@ def _jobs(shard: Shard, budget: Budget) -> Iterator[Batch | MeasureTile]:
         write = placed.write
         size = budget.tile_of(write)
         apply = write.apply()
-        on_the_way = apply is not None and apply.group is not None and budget.reads_once(write)
-        measured = Tally(write, exact=False) if on_the_way else None
+        unsolved = apply is not None and apply.group is not None and write.name not in work.weights
+        measured = work.tally(write, exact=False) if unsolved else None
         if measured is not None and write.n_elements > size:
             yield from measure_tiles_of(measured, size)
         yield from batches.of(waiting)

@@ -10,18 +10,21 @@ from mdm_kit.bundle.config_truth import true_config
 from mdm_kit.bundle.recipe_text import published_text
 from mdm_kit.bundle.shard_file import ShardDigests
 from mdm_kit.bundle.stage import Stage
-from mdm_kit.ledger.manifest import MANIFEST_NAME
+from mdm_kit.ledger.canonical import sha256_of
+from mdm_kit.ledger.manifest import MANIFEST_NAME, FileEntry, Manifest
+from mdm_kit.ledger.products import LEDGER_NAME
 from mdm_kit.methods.registry import methods
 from mdm_kit.planner.layout import INDEX_NAME, index_json
+from mdm_kit.planner.parents import LOCAL_NAME
 from mdm_kit.planner.patterns import is_embedding, is_head
 from mdm_kit.planner.plan import Plan
 from mdm_kit.recipe import plain_setting
-from mdm_kit.run.manifest_of import LEDGER_NAME, Result, findings_of, ledger_file, manifest_of
+from mdm_kit.run.kept_files import KeptFiles
+from mdm_kit.run.manifest_of import Result, findings_of, manifest_of, products_of
 from mdm_kit.run.progress import Progress
 from mdm_kit.versions import tool
 from mdm_kit.words import DTYPES
 
-LOCAL_NAME = ".mdm_local.json"
 CARD_NAME = "README.md"
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]")
 """What a folder's name may hold and a reference had better not."""
@@ -31,38 +34,54 @@ def write_side_files(
     plan: Plan,
     stage: Stage,
     result: Result,
+    kept: KeptFiles,
     device: str,
     hash_sources: bool,
     progress: Progress,
-) -> None:
+) -> Manifest:
     """Write config, tokenizer files, recipe, index, card, manifest and the local map, in order.
+
+    Returns the manifest.
 
     Raises `IntegrityError` where a side file of the donor cannot be trusted.
     """
     references, paths = _references(plan)
-    recipe_text = published_text(plan.recipe, {s.ref: references[s.name] for s in plan.sources})
+    public = {s.ref: references[s.name] for s in plan.sources}
+    if plan.edit is not None:
+        public |= {reference: reference for reference in plan.edit.inherited}
+    recipe_text = published_text(plan.recipe, public)
     recipe_name = "mergekit_config.yml" if _dialect(plan) else "mdm_recipe.yml"
-    digests = result.digests
-    files = _copied(plan, digests)
+    files = _copied(plan, result.digests)
     files[recipe_name] = recipe_text.encode()
     if len(plan.shards) > 1:
         files[INDEX_NAME] = index_json(plan.shards)
-    if result.grams:
-        files[LEDGER_NAME] = ledger_file(result)
+    products = products_of(plan, result)
+    ledger = None
+    if products.plain and plan.recipe.ledger != "none":
+        files[LEDGER_NAME] = products.to_bytes()
+        ledger = products.entry(files[LEDGER_NAME])
     for name, data in files.items():
         stage.put(name, data)
-    findings = findings_of(plan, result)
-    for finding in findings:
+    for finding in findings_of(plan, result):
         progress.say(finding)
     stage.put(CARD_NAME, _card(plan, references, recipe_name, recipe_text))
     if hash_sources:
         progress.say("hashing the sources")
     manifest = manifest_of(
-        plan, result, files, recipe_text, references, device=device, verify=hash_sources
+        plan,
+        result,
+        kept.entries | {n: FileEntry(len(data), sha256_of(data)) for n, data in files.items()},
+        kept.by_model,
+        ledger,
+        recipe_text,
+        references,
+        device=device,
+        verify=hash_sources,
     )
     stage.put(MANIFEST_NAME, manifest.to_bytes())
     if paths:
         stage.put(LOCAL_NAME, (json.dumps(paths, indent=2) + "\n").encode())
+    return manifest
 
 
 def _dialect(plan: Plan) -> bool:
@@ -71,17 +90,20 @@ def _dialect(plan: Plan) -> bool:
 
 def _references(plan: Plan) -> tuple[dict[str, str], dict[str, str]]:
     """Return how each source is called in public, and where the local ones lie."""
-    references, paths = {}, {}
+    references, paths = {}, dict(plan.edit.homes) if plan.edit else {}
     for source in plan.sources:
-        if source.repo is not None:
-            references[source.name] = f"{source.repo}@{source.commit}"
-            continue
-        digest = source.source.fingerprint()
-        path = source.source.origin().path
-        base_name = path.rstrip("/").rsplit("/", 1)[-1] if path else source.name
-        references[source.name] = f"local:{_UNFIT.sub('_', base_name) or 'model'}@{digest}"
-        if path:
-            paths[digest] = path
+        origin = source.source.origin()
+        inherited = plan.edit is not None and source.ref in plan.edit.inherited
+        if inherited or source.repo is not None:
+            public = source.ref if inherited else f"{source.repo}@{source.commit}"
+            digest = public.rpartition("@")[2]
+        else:
+            digest = source.source.fingerprint()
+            folder = (origin.path or source.name).rstrip("/").rsplit("/", 1)[-1]
+            public = f"local:{_UNFIT.sub('_', folder) or 'model'}@{digest}"
+        references[source.name] = public
+        if origin.kind == "folder" and origin.path and public.startswith("local:"):
+            paths[digest] = origin.path
     return references, paths
 
 

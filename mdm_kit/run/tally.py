@@ -18,21 +18,31 @@ from mdm_kit.words import shown
 
 
 class Tally:
-    """A float64 for each block and pair of deltas; `exact` asks for compensated sums."""
+    """A float64 for each block and pair of deltas; `exact` asks for compensated sums.
 
-    def __init__(self, write: Write, *, exact: bool) -> None:
+    The products that the first models have among one another may be `known`.
+    """
+
+    def __init__(self, write: Write, *, exact: bool, known: Gram | None = None) -> None:
         """Make room for the products of a tensor that a method measures."""
         apply = write.apply()
         k = len(apply.inputs) if apply else 0
         self.write = write
         self.exact = exact
         self.settling = threading.Lock()
-        self._products = np.empty((-(-write.n_elements // BLOCK), k * (k + 1) // 2))
+        self._known = known or Gram(())
+        pairs = k * (k + 1) // 2 - len(self._known.triangle)
+        self._products = np.empty((-(-write.n_elements // BLOCK), pairs))
         self._left = write.n_elements
         self._lock = threading.Lock()
         self._over = threading.Event()
         if not self._left:
             self._over.set()
+
+    @property
+    def n_known(self) -> int:
+        """How many of the first models need no product among one another."""
+        return self._known.n
 
     def rows(self, start: int, count: int) -> NDArray[np.float64]:
         """Return where the products of a tile go: (blocks, pairs) float64."""
@@ -69,4 +79,4 @@ class Tally:
                 f"{shown(self.write.name)}: the inner products of the changes are not finite, "
                 f"made from {sources}; look for NaN or infinity in these models"
             )
-        return Gram(triangle)
+        return Gram(self._known.triangle + triangle)

@@ -46,14 +46,16 @@ class TorchKernels:
         stored.copy_(rounded)
         return all_finite(stored)
 
-    def measure(self, inputs: Inputs, out: NDArray[np.float64], *, wide: bool, exact: bool) -> None:
-        """Write the inner products of inputs (the base first) into `out` (blocks, pairs)."""
+    def measure(
+        self, inputs: Inputs, out: NDArray[np.float64], *, known: int, wide: bool, exact: bool
+    ) -> None:
+        """Write the inner products of inputs (the base first) into `out`; see `CpuKernels`."""
         if exact or not self._has_float64:
-            self._cpu.measure(inputs, out, wide=wide, exact=exact)
+            self._cpu.measure(inputs, out, known=known, wide=wide, exact=exact)
             return
         values = self._widened(inputs, torch.float64 if wide else torch.float32)
         deltas = [x.sub_(values[0]).to(torch.float64) for x in values[1:]]
-        pairs = [(i, h) for i in range(len(deltas)) for h in range(i + 1)]
+        pairs = [(i, h) for i in range(known, len(deltas)) for h in range(i + 1)]
         products = torch.from_numpy(out)
         for p, (i, h) in enumerate(pairs):
             for b, start in enumerate(range(0, inputs.count, BLOCK)):

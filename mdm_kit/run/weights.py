@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mdm_kit.errors import NotFiniteError
-from mdm_kit.maths.orthogonal import Basis, Gram, condition, nearly_dependent, summed
+from mdm_kit.maths.orthogonal import Gram
 from mdm_kit.methods.registry import methods
 from mdm_kit.planner.nodes import Apply, Write
-from mdm_kit.words import shown
-
-CANCELLATION = 16.0
-"""Where Σ|w_i|‖d_i‖ exceeds the result's norm by this factor, float32 loses four bits of it."""
-
-SMALLEST, LARGEST = 1e-30, 1e30
-"""Weights outside of this would leave float32's range in a product."""
+from mdm_kit.planner.solving import Group, is_blurred, solve_group, too_coarse
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,82 +20,47 @@ class Weights:
 
 
 def known_weights(apply: Apply) -> Weights:
-    """Return the weights of a method that needs nothing but its parameters for them."""
+    """Return the weights of a node that needs nothing but its parameters for them."""
+    if apply.weights is not None:
+        return Weights(apply.weights, apply.compute == "float64")
     values = tuple(methods()[apply.method].coefficients(apply.params))
-    # Weights of both signs are there to cancel, and what float32 loses may be all that is left.
-    cancels = min(values) < 0 < max(values)
-    return Weights(values, cancels or _unfit(values) or apply.compute == "float64")
+    return Weights(values, apply.compute == "float64" or too_coarse(values, None))
 
 
-def _unfit(values: Sequence[float]) -> bool:
-    return any(w and not SMALLEST <= abs(w) <= LARGEST for w in values)
-
-
-def solved_weights(apply: Apply, gram: Gram, basis: Basis) -> Weights:
-    """Return a tensor's weights from its own Gram matrix and the basis of its group."""
-    values = tuple(methods()[apply.method].coefficients(apply.params, basis))
-    apart = math.fsum(abs(w) * math.sqrt(gram.at(i, i)) for i, w in enumerate(values))
-    cancels = apart > CANCELLATION * math.sqrt(gram.energy(values))
-    return Weights(values, cancels or _unfit(values) or apply.compute == "float64")
-
-
-def solve(apply: Apply, grams: Sequence[Gram]) -> Basis:
-    """Return the basis of a group from the Gram matrices of its tensors, in plan order."""
-    solver = methods()[apply.method].solve
-    assert solver is not None  # noqa: S101 -- only methods with groups come here
-    joined = summed(grams)
-    if not all(map(math.isfinite, joined.triangle)):
-        raise NotFiniteError(
-            f"{shown(apply.group or apply.method)}: the inner products of this group's changes "
-            "leave float64's range; take a narrower scope, or look for huge numbers in the models"
-        )
-    return solver(joined, apply.params)
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """A solved group: its tensors in plan order, the basis, and what its deltas are like.
-
-    The largest cosine of two deltas, and the condition κ of making them orthogonal.
-    """
-
-    tensors: tuple[str, ...]
-    basis: Basis
-    largest_cosine: float
-    condition: float
-
-
-def solve_groups(
-    writes: Sequence[Write], grams: Mapping[str, Gram]
-) -> tuple[dict[str, Group], dict[str, Weights]]:
-    """Solve every group of `writes` from the tensors' Gram matrices.
-
-    Returns the groups by name and each measured tensor's weights.
-    """
-    members: dict[str, list[Write]] = {}
+def members_of(writes: Sequence[Write]) -> dict[str, dict[str, Apply]]:
+    """Return the tensors of each group among `writes` and their nodes, in plan order."""
+    members: dict[str, dict[str, Apply]] = {}
     for write in writes:
         apply = write.apply()
         if apply is not None and apply.group is not None:
-            members.setdefault(apply.group, []).append(write)
+            members.setdefault(apply.group, {})[write.name] = apply
+    return members
+
+
+def solve_groups(
+    writes: Sequence[Write], grams: Mapping[str, Gram], exact: Mapping[str, Gram]
+) -> tuple[dict[str, Group], dict[str, Weights]]:
+    """Solve every group of `writes` from the tensors' Gram matrices, plain and compensated.
+
+    Returns the groups by name and each measured tensor's weights.
+    """
     groups, weights = {}, {}
-    for name, tensors in members.items():
-        own = [grams[w.name] for w in tensors]
-        applies = [a for w in tensors if (a := w.apply()) is not None]
-        basis = solve(applies[0], own)
-        gram = summed(own)
-        names = tuple(w.name for w in tensors)
-        groups[name] = Group(names, basis, gram.largest_cosine(), condition(gram))
-        for write, apply, gram in zip(tensors, applies, own, strict=True):
-            weights[write.name] = solved_weights(apply, gram, basis)
+    for name, applies in members_of(writes).items():
+        method = methods()[next(iter(applies.values())).method]
+        params = {t: a.params for t, a in applies.items()}
+        group = groups[name] = solve_group(name, method, params, grams, exact)
+        for tensor, values in group.weights.items():
+            wide = applies[tensor].compute == "float64"
+            wide = wide or too_coarse(values, group.grams[tensor])
+            weights[tensor] = Weights(values, wide)
     return groups, weights
 
 
 def blurred(writes: Sequence[Write], grams: Mapping[str, Gram]) -> list[Write]:
     """Return the tensors of groups whose sums must be compensated, in plan order."""
-    members: dict[str, list[Gram]] = {}
-    for write in writes:
-        apply = write.apply()
-        if apply is not None and apply.group is not None:
-            members.setdefault(apply.group, []).append(grams[write.name])
-    blurry = {name for name, own in members.items() if nearly_dependent(summed(own))}
+    blurry = {
+        name
+        for name, applies in members_of(writes).items()
+        if is_blurred([grams[tensor] for tensor in applies])
+    }
     return [w for w in writes if (a := w.apply()) is not None and a.group in blurry]

@@ -11,14 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mdm_kit.errors import MisfitError, NotFiniteError
-from mdm_kit.maths.orthogonal import Gram, nearly_dependent
+from mdm_kit.ledger.products import Products
+from mdm_kit.maths.orthogonal import Gram
 from mdm_kit.planner.nodes import Apply, Fold, Read, Same, Write
+from mdm_kit.planner.solving import Group, is_blurred
 from mdm_kit.run.executor import Bytes
 from mdm_kit.run.inputs import Inputs
 from mdm_kit.run.profile import Profile
 from mdm_kit.run.tally import Tally
 from mdm_kit.run.tile import Batch, MeasureTile, Tile, measure_tiles_of
-from mdm_kit.run.weights import Group, Weights, known_weights, solve_groups
+from mdm_kit.run.weights import Weights, known_weights, solve_groups
 from mdm_kit.sources import Source
 from mdm_kit.words import DTYPES, shown
 
@@ -34,8 +36,13 @@ class Kernels(Protocol):
     ) -> bool:
         """Fold inputs into `out`, rounded to `out_dtype`; return whether every value is finite."""
 
-    def measure(self, inputs: Inputs, out: NDArray[np.float64], *, wide: bool, exact: bool) -> None:
-        """Write the inner products of inputs (the base first) into `out` (blocks, pairs)."""
+    def measure(
+        self, inputs: Inputs, out: NDArray[np.float64], *, known: int, wide: bool, exact: bool
+    ) -> None:
+        """Write the inner products of inputs (the base first) into `out` (blocks, pairs).
+
+        Without those that the first `known` models have among one another.
+        """
 
 
 def inputs_of(write: Write) -> tuple[tuple[Read, ...], bool]:
@@ -52,13 +59,16 @@ def inputs_of(write: Write) -> tuple[tuple[Read, ...], bool]:
 class Work:
     """Does the jobs of a merge.
 
-    `grams` and `weights` (by tensor name) and `groups` grow by what is measured on the way.
+    `grams`, `exact` (compensated sums) and `weights`, all by tensor name, and `groups` grow by what
+    is measured on the way. `known` are products of the first models, from an earlier merge.
     """
 
     kernels: Kernels
     sources: Mapping[str, Source]
     weights: dict[str, Weights] = field(default_factory=dict)
+    known: Products = field(default_factory=Products)
     grams: dict[str, Gram] = field(default_factory=dict)
+    exact: dict[str, Gram] = field(default_factory=dict)
     groups: dict[str, Group] = field(default_factory=dict)
     profile: Profile = field(default_factory=Profile)
     _known: dict[tuple[int, str], Weights] = field(default_factory=dict)
@@ -91,7 +101,7 @@ class Work:
         wide = apply is not None and apply.compute == "float64"
         rows = into.rows(start, inputs.count)
         with self.profile.during("measure", inputs.nbytes):
-            self.kernels.measure(inputs, rows, wide=wide, exact=into.exact)
+            self.kernels.measure(inputs, rows, known=into.n_known, wide=wide, exact=into.exact)
         into.done(inputs.count)
 
     def _write(self, tile: Tile, out: Bytes) -> None:
@@ -115,6 +125,8 @@ class Work:
         return inputs
 
     def _weights(self, tile: Tile, apply: Apply, inputs: Inputs) -> Weights:
+        if apply.weights is not None:
+            return known_weights(apply)
         if apply.group is None:
             key = (id(apply.params), apply.compute)
             if key not in self._known:
@@ -126,9 +138,14 @@ class Work:
                     self._settle(tile, tile.measured, inputs)
         return self.weights[tile.write.name]
 
+    def tally(self, write: Write, *, exact: bool) -> Tally:
+        """Return an empty tally for a tensor that is to be measured."""
+        known = self.known.exact if exact else self.known.plain
+        return Tally(write, exact=exact, known=known.get(write.name))
+
     def solve(self, writes: Sequence[Write]) -> None:
         """Solve the groups of tensors whose Gram matrices are all known."""
-        groups, weights = solve_groups(writes, self.grams)
+        groups, weights = solve_groups(writes, self.grams, self.exact)
         self.groups |= groups
         self.weights |= weights
 
@@ -136,13 +153,13 @@ class Work:
         """Find the weights of a tensor that is measured on the way."""
         if tile.is_whole:
             self._measure_inputs(measured, 0, inputs)
-        gram = measured.gram()
-        if nearly_dependent(gram):
-            exact = Tally(tile.write, exact=True)
+        name = tile.write.name
+        self.grams[name] = measured.gram()
+        if is_blurred([self.grams[name]]) and name not in self.exact:
+            exact = self.tally(tile.write, exact=True)
             for part in measure_tiles_of(exact, tile.count):
                 self._measure(part)
-            gram = exact.gram()
-        self.grams[tile.write.name] = gram
+            self.exact[name] = exact.gram()
         self.solve([tile.write])
 
     def _not_finite(self, tile: Tile, inputs: Inputs, base: bool, weights: Weights) -> str:

@@ -52,7 +52,7 @@ class Checkpoint:
 class Origin:
     """Where a source comes from; `path` is a real path and never leaves this machine."""
 
-    kind: Literal["hub", "folder", "memory"]
+    kind: Literal["hub", "folder", "memory", "kept"]
     repo: str | None = None
     commit: str | None = None
     path: str | None = None
@@ -113,6 +113,12 @@ class Source(Protocol):
 
         Hub: of repository and commit. Otherwise of names, sizes, headers and a few windows of the
         data, wherever the folder lies and whenever it was written.
+        """
+
+    def content_fingerprint(self) -> str:
+        """Return what `fingerprint` is for a folder with the same weight files.
+
+        Reads windows of the data, from the Hub as well.
         """
 
     def file_digest(self, file: str) -> str:

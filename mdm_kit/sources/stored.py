@@ -156,6 +156,10 @@ class StoredSource(ABC):
 
     def fingerprint(self) -> str:
         """Return `sha256:...`, a cheap content identity; an identity, not a proof."""
+        return self.content_fingerprint()
+
+    def content_fingerprint(self) -> str:
+        """Return the fingerprint of the weight files' content, wherever they are."""
         return fingerprint(self.headers().files, self._read_at)
 
     def file_digest(self, file: str) -> str:

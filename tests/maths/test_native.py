@@ -146,7 +146,8 @@ product = ctypes.c_double()
 zero_x = [ctypes.addressof(zero), ctypes.addressof(x)]
 assert fold(zero_x, ["F32"] * 2, [2.0], base=True, wide=False, n=3,
             out=ctypes.addressof(out), out_dtype="F32")
-gram_blocks(zero_x, ["F32"] * 2, n=3, wide=False, exact=True, out=ctypes.addressof(product))
+gram_blocks(zero_x, ["F32"] * 2, known=0, n=3, wide=False, exact=True,
+            out=ctypes.addressof(product))
 print(list(out), product.value, "numba" in sys.modules)
 """
     for _ in range(2):

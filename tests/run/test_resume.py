@@ -106,13 +106,13 @@ def test_a_torn_journal_line_is_as_if_never_written(recipe: Path, tmp_path: Path
 def test_a_torn_line_hides_nothing_behind_it(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
     journal.start("key")
-    journal.finished("one", "a", {})
+    journal.finished("one", "a", {}, {})
     with (tmp_path / "j").open("ab") as file:
         file.write(b'{"shard": "tor')
-    Journal(tmp_path / "j").finished("two", "b", {"w": Gram((1.0,))})
+    Journal(tmp_path / "j").finished("two", "b", {"w": Gram((1.0,))}, {"w": Gram((2.0,))})
     found = Journal(tmp_path / "j")
     assert (found.key, found.shards) == ("key", {"one": "a", "two": "b"})
-    assert found.grams == {"w": Gram((1.0,))}
+    assert (found.grams, found.exact) == ({"w": Gram((1.0,))}, {"w": Gram((2.0,))})
 
 
 def test_another_plan_is_refused_and_fresh_starts_anew(recipe: Path, tmp_path: Path) -> None:

@@ -21,18 +21,28 @@ _SPLIT = 134_217_729.0
 
 
 def gram_blocks(
-    addresses: int, codes: int, k: int, n: int, wide: int, exact: int, out: int, scratch: int
+    addresses: int,
+    codes: int,
+    k: int,
+    known: int,
+    n: int,
+    wide: int,
+    exact: int,
+    out: int,
+    scratch: int,
 ) -> int:
     """Write each block's inner products of the k - 1 deltas of n elements; return 0.
 
+    Those of the first `known` deltas among one another are left out.
+
     Inputs are given as in `fold32`: the base, then the models. Deltas are formed in float32, in
     float64 where `wide` is 1. Where `exact` is 1 sums are compensated (two words). `out` takes
-    (blocks, pairs) float64, pairs in the order (0,0), (1,0), (1,1), (2,0), ...; `scratch` is
-    `gram_scratch_nbytes(k)` long.
+    (blocks, pairs) float64, pairs in the order (0,0), (1,0), (1,1), (2,0), ... of what is not
+    known; `scratch` is `gram_scratch_nbytes(k)` long.
     """
     at, dtypes = array_at(addresses, k, np.int64), array_at(codes, k, np.int64)
     n_deltas = k - 1
-    pairs = n_deltas * k // 2
+    pairs = n_deltas * k // 2 - known * (known + 1) // 2
     n_blocks = (n + BLOCK - 1) // BLOCK
     narrow = array_at(scratch, 2 * ROW, np.float32)
     base64 = array_at(scratch + ROW * 8, ROW, np.float64)
@@ -70,7 +80,7 @@ def gram_blocks(
                     for j in range(m):
                         d[j] = np.float64(np.float32(x32[j] - base32[j]))
             p = 0
-            for i in range(n_deltas):
+            for i in range(known, n_deltas):
                 for h in range(i + 1):
                     a, b = deltas[i * ROW : i * ROW + m], deltas[h * ROW : h * ROW + m]
                     s = lanes[p * LANES : (p + 1) * LANES]

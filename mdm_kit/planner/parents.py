@@ -1,0 +1,204 @@
+"""Where the models of a finished merge are now: given, where they were, or in the bundle."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from mdm_kit.errors import IntegrityError, MdmError, SourceError, UsageError
+from mdm_kit.ledger.manifest import Manifest, SourceEntry
+from mdm_kit.recipe import Scalar, WrongValue, did_you_mean, parse_reference
+from mdm_kit.sources import FolderSource, Source, open_source
+from mdm_kit.words import ModelRef, shown
+
+if TYPE_CHECKING:
+    from mdm_kit.sources.kept import KeptSource
+
+LOCAL_NAME = ".mdm_local.json"
+"""The map from digests to folders of this machine; it is never published."""
+_LOCAL = "local:"
+
+
+@dataclass(slots=True)
+class Parents:
+    """Opens the models of the merge in `folder`, each once; close it, or use it in a `with`.
+
+    `given` says by name where a model lives now, or is the model, open, and left open; it must be
+    the model that was merged.
+    """
+
+    folder: Path
+    manifest: Manifest
+    given: Mapping[str, str | Source] = field(default_factory=dict)
+    _open: dict[str, Source] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse a place for a model that the merge does not know."""
+        known = [s.name for s in self.manifest.sources]
+        for name in self.given:
+            if name not in known:
+                raise UsageError(
+                    f"--source: this merge has no model {shown(name)!r}"
+                    f"{did_you_mean(name, known)}; its models: {', '.join(map(shown, known))}"
+                )
+
+    def __enter__(self) -> Self:
+        """Return the parents; what was opened is closed when the block ends."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close every source."""
+        for name, source in self._open.items():
+            if self.given.get(name) is not source:
+                source.close()
+
+    def entry(self, name: str) -> SourceEntry:
+        """Return the manifest's entry of a model or of the base."""
+        return next(s for s in self.manifest.sources if s.name == name)
+
+    def reference(self, name: str) -> str:
+        """Return what the manifest calls a model, nothing for what is none of its models."""
+        return next((s.reference for s in self.manifest.sources if s.name == name), "")
+
+    def homes(self) -> dict[str, str]:
+        """Return where folders of the merge lie on this machine, by digest."""
+        digests = {s.reference.rpartition("@")[2] for s in self.manifest.sources}
+        return {d: path for d, path in _paths(self.folder).items() if d in digests}
+
+    @property
+    def base(self) -> SourceEntry | None:
+        """The manifest's entry of the base, None for a merge without one."""
+        return next((s for s in self.manifest.sources if s.role == "base"), None)
+
+    def open(self, names: Collection[str]) -> dict[str, Source]:
+        """Return the sources of these names; raises `SourceError` naming all that cannot be had."""
+        missing = []
+        for name in names:
+            try:
+                self.source(name)
+            except SourceError as error:
+                missing.append(f"{shown(name)} ({shown(self.entry(name).reference)}): {error}")
+        if missing:
+            raise SourceError(
+                "these models of the merge cannot be had:\n  "
+                + "\n  ".join(missing)
+                + "\nsay where they are with --source NAME=FOLDER or --source NAME=owner/name"
+            )
+        return {name: self._open[name] for name in names}
+
+    def source(self, name: str) -> Source:
+        """Return a model, opened at the first place that has it.
+
+        Raises `SourceError` where no place has it, `IntegrityError` where a place given for it
+        holds another model.
+        """
+        if name not in self._open:
+            entry = self.entry(name)
+            given = self._given(entry) if name in self.given else None
+            self._open[name] = given or self._at_home(entry) or self.kept(entry)
+        return self._open[name]
+
+    def _given(self, entry: SourceEntry) -> Source:
+        given = self.given[entry.name]
+        source = _opened(given, entry.name) if isinstance(given, str) else given
+        fault = None
+        try:
+            fault = _difference(entry, source)
+        finally:
+            if source is not given and (fault or sys.exc_info()[0]):
+                source.close()
+        if fault:
+            raise IntegrityError(
+                f"--source {shown(entry.name)}: this is not the model that was merged: {fault}"
+            )
+        return source
+
+    def _at_home(self, entry: SourceEntry) -> Source | None:
+        """Return a model from where the merge read it, None if it is no longer there."""
+        if entry.repo is not None:
+            try:
+                source = open_source(ModelRef(entry.repo, entry.commit), entry.name)
+                source.headers()
+            except MdmError:
+                if entry.kept is not None:
+                    return None
+                raise
+            return source
+        digest = entry.reference.rpartition("@")[2]
+        path = _paths(self.folder).get(digest)
+        if path is None or not Path(path).is_dir():
+            return None
+        found = FolderSource(entry.name, path)
+        try:
+            if found.fingerprint() == digest:
+                return found
+        except MdmError:
+            pass
+        found.close()
+        return None
+
+    def kept(self, entry: SourceEntry) -> KeptSource:
+        """Return a model out of the bundle; raises `SourceError` where it is not kept there.
+
+        Whoever asks closes it.
+        """
+        if entry.kept is None:
+            raise SourceError("it is no longer where it was, and the merge kept only a reference")
+        path = self.folder / entry.kept
+        if not path.is_file():
+            raise SourceError(f"{shown(entry.kept)}, which keeps it, is missing from the merge")
+        base = None
+        if entry.role == "model" and self.base is not None:
+            base = self.source(self.base.name)
+        from mdm_kit.sources.kept import KeptSource
+
+        return KeptSource(entry.name, path, base)
+
+
+def _opened(reference: str, name: str) -> Source:
+    try:
+        ref = parse_reference(Scalar(reference))
+    except WrongValue as problem:
+        raise UsageError(f"--source {shown(name)}: {problem}") from None
+    return open_source(ref, name)
+
+
+def _paths(folder: Path) -> dict[str, str]:
+    """Return the local map; a map nobody can read is as good as none."""
+    try:
+        found = json.loads((folder / LOCAL_NAME).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    return {k: v for k, v in found.items() if isinstance(v, str)}
+
+
+def _difference(entry: SourceEntry, source: Source) -> str | None:
+    """Say how a source differs from the model an entry describes; None if it is the same."""
+    origin = source.origin()
+    if entry.repo is not None and (origin.repo, origin.commit) == (entry.repo, entry.commit):
+        return None
+    want = [(f.name, f.nbytes, f.header_sha256) for f in entry.files]
+    have = [(f.name, f.nbytes, "sha256:" + f.header_sha256) for f in source.headers().files]
+    if sorted(want) != sorted(have):
+        return "its weight files have other names, sizes or headers"
+    if entry.reference.startswith(_LOCAL):
+        digest = entry.reference.rpartition("@")[2]
+        found = source.content_fingerprint()
+        return None if found == digest else f"expected {digest}, found {found}"
+    for file in entry.files:
+        found = "sha256:" + source.file_digest(file.name)
+        if file.sha256 != found:
+            return f"{shown(file.name)}: expected {file.sha256}, found {found}"
+    return None
