@@ -118,7 +118,7 @@ def plan_rebuild(
             "write a recipe without the model and merge that"
         )
     text = edited_text(recipe, drop=drop, reset=(COEFFICIENT,) if reset else ())
-    edited = _read(text, parents.manifest)
+    edited = _read(text, parents.manifest, drop)
     return _replanned(parents, products, edited, settings, added=(), removed=tuple(drop))
 
 
@@ -172,9 +172,9 @@ def kept_model(parents: Parents, name: str) -> KeptSource:
     return parents.kept(entry)
 
 
-def _read(text: str, manifest: Manifest) -> Recipe:
+def _read(text: str, manifest: Manifest, drop: Collection[str] = ()) -> Recipe:
     """Return the recipe of an edited text, inherited models under the names they had."""
-    return named_as(read_recipe_text(text).require(), manifest)
+    return named_as(read_recipe_text(text).require(), manifest, drop)
 
 
 def _replanned(
@@ -187,8 +187,12 @@ def _replanned(
     removed: tuple[str, ...],
 ) -> Plan:
     wanted = {str(located.ref) for located in recipe.references}
+    base = None if recipe.base_model is None else str(recipe.base_model.ref)
+    # A base that was merged as well stays the base, whatever of it is taken out.
     entries = [
-        s for s in parents.manifest.sources if s.reference in wanted and s.name not in removed
+        s
+        for s in parents.manifest.sources
+        if s.reference in wanted and (s.name not in removed or s.reference == base)
     ]
     opened = parents.open([s.name for s in entries])
     given: dict[str, Source] = {s.reference: opened[s.name] for s in entries}

@@ -92,7 +92,7 @@ def removal(
 
 
 def _without(recipe: Recipe, manifest: Manifest, drop: Collection[str]) -> Recipe:
-    return named_as(read_recipe_text(edited_text(recipe, drop=drop)).require(), manifest)
+    return named_as(read_recipe_text(edited_text(recipe, drop=drop)).require(), manifest, drop)
 
 
 def plan_patch(

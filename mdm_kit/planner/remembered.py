@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from mdm_kit.errors import IntegrityError
@@ -36,17 +37,24 @@ def recipe_of(manifest: Manifest) -> Recipe:
     return recipe
 
 
-def named_as(recipe: Recipe, manifest: Manifest) -> Recipe:
-    """Return `recipe`, the models it shares with a merge under the names they have there."""
-    left = [s for s in manifest.sources if s.status == "merged"]
+def named_as(recipe: Recipe, manifest: Manifest, without: Collection[str] = ()) -> Recipe:
+    """Return `recipe`, the models it shares with a merge under the names they have there.
+
+    It has none of those called `without`.
+    """
+    left = [s for s in manifest.sources if s.status == "merged" and s.name not in without]
     return replace(recipe, models=tuple(_named(entry, left) for entry in recipe.models))
 
 
 def _named(entry: ModelEntry, left: list[SourceEntry]) -> ModelEntry:
-    """Return the entry under the name of the first source left with its reference, and take it."""
-    reference = str(entry.ref)
-    for source in left:
-        if source.reference == reference:
-            left.remove(source)
-            return replace(entry, name=source.name)
-    return entry
+    """Return the entry under the name of the first source left with its reference, and take it.
+
+    Of copies of one model, the one whose name the recipe gives.
+    """
+    fitting = [s for s in left if s.reference == str(entry.ref)]
+    if not fitting:
+        return entry
+    given = [s for s in fitting if entry.named and s.name == entry.name]
+    source = (given or fitting)[0]
+    left.remove(source)
+    return replace(entry, name=source.name)

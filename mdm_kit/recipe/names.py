@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 MAX_NAME = 100
 """Longer than any repository name on the Hub (96)."""
 
+_LOCAL = "local:"
+_DIGITS = 8
+"""Of a digest, to tell apart folders of one recipe."""
+
 _NAME_IT = "give it a name of its own: name: ..."
 
 
@@ -50,7 +54,9 @@ def name_models(models: Sequence[Naming], found: Collector) -> list[str]:
     """Return one name for each model, in order; names that are still equal are errors.
 
     The default is the last path segment of the adapter if there is one, else of the model; where
-    two names collide, the defaults among them become `owner/name`, the last two segments.
+    two names collide, the defaults among them become `owner/name`, the last two segments. Folders
+    of a finished merge's recipe, which have no owner, get a piece of their digest, and copies of
+    one another a number.
     """
     names = [m.given if m.given is not None else _last_segment(m.ref) for m in models]
     times = Counter(names)
@@ -58,7 +64,7 @@ def name_models(models: Sequence[Naming], found: Collector) -> list[str]:
         if model.given is not None:
             continue
         if times[names[i]] > 1:
-            names[i] = _owner_and_name(model.ref)
+            names[i] = _longer_name(model.ref, names[:i])
         else:
             _check_default(names[i], model, found)
     first: dict[str, Place] = {}
@@ -75,13 +81,18 @@ def _path(ref: ModelRef) -> str:
     return path.rstrip("/") or path
 
 
-def _owner_and_name(ref: ModelRef) -> str:
+def _longer_name(ref: ModelRef, taken: Sequence[str]) -> str:
     """Return the last two segments: `owner/name` on the Hub, and no more of a folder's path."""
-    return "/".join(_path(ref).split("/")[-2:])
+    if not (ref.path.startswith(_LOCAL) and ref.revision and ref.adapter is None):
+        return "/".join(_path(ref).split("/")[-2:])
+    digest = ref.revision.rpartition(":")[2]
+    name = f"{_last_segment(ref)}-{digest[:_DIGITS]}"
+    times = sum(t == name or t.startswith(f"{name}-") for t in taken)
+    return f"{name}-{times + 1}" if times else name
 
 
 def _last_segment(ref: ModelRef) -> str:
-    return _path(ref).rsplit("/", 1)[-1].removeprefix("local:")
+    return _path(ref).rsplit("/", 1)[-1].removeprefix(_LOCAL)
 
 
 def _check_default(name: str, model: Naming, found: Collector) -> None:
