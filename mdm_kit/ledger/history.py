@@ -29,8 +29,23 @@ def history_faults(manifest: Manifest) -> list[str]:
     ]
     if events[-1].plan != manifest.plan:
         faults.append("plan: is not that of the last event of the history")
-    certificate = events[-1].certificate
-    written = digest({name: s.sha256 for name, s in manifest.shards.items()})
-    if certificate is not None and certificate.weights != written:
+    return faults + _certificate_faults(manifest)
+
+
+def _certificate_faults(manifest: Manifest) -> list[str]:
+    """Return where the last event's certificate is about another merge."""
+    certificate = manifest.history[-1].certificate
+    if certificate is None:
+        return []
+    faults = []
+    if certificate.weights != digest({n: s.sha256 for n, s in manifest.shards.items()}):
         faults.append("history: the last certificate is about other weights")
+    merged = {s.name for s in manifest.sources if s.role == "model" and s.status == "merged"}
+    faults += [
+        f"history: the last certificate says that {shown(name)} was removed, and it is merged"
+        for name in certificate.removed
+        if name in merged
+    ]
+    if certificate.mode == "rebuild" and (certificate.leak or certificate.residue):
+        faults.append("history: the last certificate is of a rebuild, which leaves nothing")
     return faults
