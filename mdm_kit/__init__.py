@@ -15,21 +15,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mdm_kit.api import Running, add, diff, extract, merge, plan, read_recipe, unmerge, verify
+    from mdm_kit.api import merge, plan, read_recipe, verify
+    from mdm_kit.api_diff import diff
+    from mdm_kit.api_edits import Running, add, extract, unmerge
     from mdm_kit.ledger.manifest import Manifest
     from mdm_kit.recipe import Addition
 
 _WHERE = {
     "Addition": "mdm_kit.recipe",
     "Manifest": "mdm_kit.ledger.manifest",
-    "Running": "mdm_kit.api",
-    "add": "mdm_kit.api",
-    "diff": "mdm_kit.api",
-    "extract": "mdm_kit.api",
+    "Running": "mdm_kit.api_edits",
+    "add": "mdm_kit.api_edits",
+    "diff": "mdm_kit.api_diff",
+    "extract": "mdm_kit.api_edits",
     "merge": "mdm_kit.api",
     "plan": "mdm_kit.api",
     "read_recipe": "mdm_kit.api",
-    "unmerge": "mdm_kit.api",
+    "unmerge": "mdm_kit.api_edits",
     "verify": "mdm_kit.api",
 }
 

@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mdm_kit.errors import RecipeError, UsageError
-from mdm_kit.recipe import (
-    Addition,
-    Parsed,
-    Recipe,
-    Scalar,
-    WrongValue,
-    load_recipe_file,
-    parse_reference,
-    read_recipe_text,
-)
-from mdm_kit.words import Kind, Level, ModelRef, shown
+from mdm_kit.recipe import Parsed, Recipe, load_recipe_file, read_recipe_text
+from mdm_kit.words import Kind, Level
 
 if TYPE_CHECKING:
     from mdm_kit.bundle.verify import Verified
-    from mdm_kit.ledger.manifest import Mode
-    from mdm_kit.ledger.products import Products
-    from mdm_kit.planner.edits import Settings
-    from mdm_kit.planner.parents import Parents
     from mdm_kit.planner.plan import Plan
-    from mdm_kit.run.compared import Difference
     from mdm_kit.run.merge import Merged, Restart
     from mdm_kit.run.progress import Progress
     from mdm_kit.sources import Source
@@ -84,9 +69,9 @@ def plan(
         raise RecipeError(parsed.render() if parsed else "")
     made = make_plan(
         read,
-        shard_nbytes=_at_least_one("shard_nbytes", shard_nbytes, DEFAULT_SHARD_NBYTES),
-        threads=_at_least_one("threads", threads, default_threads()),
-        memory_nbytes=_at_least_one("memory_nbytes", memory_nbytes, DEFAULT_MEMORY_NBYTES),
+        shard_nbytes=at_least_one("shard_nbytes", shard_nbytes, DEFAULT_SHARD_NBYTES),
+        threads=at_least_one("threads", threads, default_threads()),
+        memory_nbytes=at_least_one("memory_nbytes", memory_nbytes, DEFAULT_MEMORY_NBYTES),
         given=sources,
         filename=parsed.filename if parsed else "recipe.yml",
     )
@@ -98,7 +83,8 @@ def plan(
     return made
 
 
-def _at_least_one(what: str, given: int | None, default: int) -> int:
+def at_least_one(what: str, given: int | None, default: int) -> int:
+    """Return `given`, or the default for None; raises `UsageError` for less than 1."""
     if given is None:
         return default
     if given < 1:
@@ -148,157 +134,6 @@ def merge(
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
-    """How an edit of a merge is laid out and carried out; see `merge` for what each means."""
-
-    device: str = "auto"
-    threads: int | None = None
-    memory_nbytes: int | None = None
-    shard_nbytes: int | None = None
-    restart: Restart = "auto"
-    overwrite: bool = False
-    hash_sources: bool = False
-
-
-def add(
-    source: str | os.PathLike[str],
-    out: str | os.PathLike[str],
-    models: Sequence[Addition],
-    *,
-    sources: Mapping[str, str | Source] | None = None,
-    running: Running | None = None,
-    progress: Progress | None = None,
-) -> Merged:
-    """Merge the merge in the folder `source` with more models, behind those it has, into `out`.
-
-    The bytes are those of one merge of all of them. Only inner products with the new models are
-    measured. `sources` says by name where models of the merge live now. Raises `UsageError` for a
-    patched merge or a name that is taken, `SourceError` where models cannot be had,
-    `IntegrityError` where the merge does not hold together, and what `merge` raises.
-    """
-    from mdm_kit.planner.edits import plan_add
-
-    return _edited(
-        source, out, sources, running, progress, lambda p, g, s: plan_add(p, g, models, s)
-    )
-
-
-def unmerge(
-    source: str | os.PathLike[str],
-    out: str | os.PathLike[str],
-    drop: Sequence[str],
-    *,
-    mode: Mode = "rebuild",
-    reset_coefficients: bool = False,
-    sources: Mapping[str, str | Source] | None = None,
-    running: Running | None = None,
-    progress: Progress | None = None,
-) -> Merged:
-    """Take the models named in `drop` out of the merge in the folder `source`, into `out`.
-
-    `rebuild` folds base and survivors with the stored inner products; the bytes are those of a
-    merge that never held the removed models, which are not read. `exact` patches the stored
-    weights, at most one step of the output dtype away. `subtract` takes away the removed models'
-    orthogonal components and says what is left of them. `reset_coefficients` (with `rebuild`) gives
-    every survivor the method's default coefficient. Raises like `add`.
-    """
-    from mdm_kit.planner.edits import plan_rebuild
-    from mdm_kit.planner.patches import plan_patch
-
-    if mode not in ("rebuild", "exact", "subtract"):
-        raise UsageError(f"mode should be rebuild, exact or subtract, found {mode!r}")
-    if not drop:
-        raise UsageError("name at least one model to take out")
-    names = tuple(dict.fromkeys(drop))
-    if mode == "rebuild":
-        return _edited(
-            source,
-            out,
-            sources,
-            running,
-            progress,
-            lambda p, g, s: plan_rebuild(p, g, names, s, reset=reset_coefficients),
-        )
-    if reset_coefficients:
-        raise UsageError(f"coefficients are reset by a rebuild, not by {mode}")
-    return _edited(
-        source,
-        out,
-        sources,
-        running,
-        progress,
-        lambda p, g, s: plan_patch(p, g, names, s, exact=mode == "exact"),
-    )
-
-
-def extract(
-    source: str | os.PathLike[str],
-    name: str,
-    out: str | os.PathLike[str],
-    *,
-    sources: Mapping[str, str | Source] | None = None,
-    threads: int | None = None,
-    advance: Callable[[int], None] = lambda _: None,
-) -> None:
-    """Write a model of the merge in the folder `source` back to the new folder `out`, bit for bit.
-
-    The merge must keep it (`ledger: {keep: deltas}`), and the base it is kept against must be had.
-    Raises `UsageError` for a name the merge does not have, `SourceError` where it does not keep the
-    model or the base is gone, `IntegrityError` where what it keeps was changed.
-    """
-    from mdm_kit.planner.edits import kept_model
-    from mdm_kit.planner.planning import default_threads
-    from mdm_kit.run.extract import extract as write_back
-    from mdm_kit.run.opened_merge import opened_merge
-
-    n_threads = _at_least_one("threads", threads, default_threads())
-    with (
-        opened_merge(Path(source), sources or {}) as (parents, _),
-        kept_model(parents, name) as model,
-    ):
-        write_back(model, Path(out), n_threads, advance)
-
-
-def _edited(
-    source: str | os.PathLike[str],
-    out: str | os.PathLike[str],
-    sources: Mapping[str, str | Source] | None,
-    running: Running | None,
-    progress: Progress | None,
-    planned: Callable[[Parents, Products, Settings], Plan],
-) -> Merged:
-    from mdm_kit.bundle.stage import check_output
-    from mdm_kit.planner.costs import DEFAULT_MEMORY_NBYTES, Budget
-    from mdm_kit.planner.edits import Settings
-    from mdm_kit.planner.planning import DEFAULT_SHARD_NBYTES, default_threads
-    from mdm_kit.run.merge import run_plan
-    from mdm_kit.run.opened_merge import opened_merge
-
-    how = running or Running()
-    check_output(Path(out).absolute(), overwrite=how.overwrite)
-    settings = Settings(
-        _at_least_one("shard_nbytes", how.shard_nbytes, DEFAULT_SHARD_NBYTES),
-        Budget(
-            _at_least_one("threads", how.threads, default_threads()),
-            _at_least_one("memory_nbytes", how.memory_nbytes, DEFAULT_MEMORY_NBYTES),
-        ),
-    )
-    with (
-        opened_merge(Path(source), sources or {}) as (parents, products),
-        planned(parents, products, settings) as made,
-    ):
-        return run_plan(
-            made,
-            Path(out),
-            device=how.device,
-            restart=how.restart,
-            overwrite=how.overwrite,
-            hash_sources=how.hash_sources,
-            progress=progress,
-        )
-
-
 def verify(
     folder: str | os.PathLike[str],
     *,
@@ -324,52 +159,3 @@ def verify(
     with opened_merge(Path(folder), sources or {}) as (parents, products):
         again = remade(parents, products, advance)
     return replace(found, remade=again, faults=again.faults)
-
-
-def diff(
-    a: ModelRef | Source | str | os.PathLike[str],
-    b: ModelRef | Source | str | os.PathLike[str],
-    *,
-    threads: int | None = None,
-    progress: Progress | None = None,
-) -> Difference:
-    """Return how model B differs from model A, tensor by tensor, reading both once.
-
-    A model is a folder, a reference as a recipe writes it or an open source, which stays open.
-    `progress` hears of bytes read. Raises `UsageError` for what is no reference, `SourceError` and
-    `IntegrityError` for a model that cannot be had or contradicts itself; models that differ in
-    everything are no error.
-    """
-    from mdm_kit.planner.planning import default_threads
-    from mdm_kit.run.difference import differences
-    from mdm_kit.run.matching import matching
-    from mdm_kit.run.progress import Silent
-
-    workers = _at_least_one("threads", threads, default_threads())
-    told = progress or Silent()
-    with ExitStack() as opened:
-        first, second = _source(a, "A", opened), _source(b, "B", opened)
-        told.start(matching(first, second).nbytes, 0)
-        return differences(first, second, workers, told.advance)
-
-
-def _source(
-    model: ModelRef | Source | str | os.PathLike[str], name: str, opened: ExitStack
-) -> Source:
-    """Return the source of `model`, closed with `opened` unless it was open before."""
-    from mdm_kit.sources import open_source
-
-    if isinstance(model, str | os.PathLike):
-        model = _reference(model, name)
-    return opened.enter_context(open_source(model, name)) if isinstance(model, ModelRef) else model
-
-
-def _reference(model: str | os.PathLike[str], name: str) -> ModelRef:
-    text = os.fspath(model)
-    # A folder of this machine is that folder, whatever signs its name holds.
-    if not isinstance(model, str) or os.path.isdir(text):  # noqa: PTH112 -- Path raises for some
-        return ModelRef(text)
-    try:
-        return parse_reference(Scalar(text, plain=False))
-    except WrongValue as problem:
-        raise UsageError(f"model {name}: {shown(str(problem), 400)}") from None

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from mdm_kit.bundle.shard_file import digest_file
 from mdm_kit.errors import IntegrityError, SourceError
-from mdm_kit.ledger.manifest import MANIFEST_NAME, MAX_MANIFEST_NBYTES, FileEntry, Manifest
+from mdm_kit.ledger.entries import FileEntry
+from mdm_kit.ledger.manifest import MANIFEST_NAME, MAX_MANIFEST_NBYTES, Manifest
 from mdm_kit.ledger.products import LEDGER_NAME, MAX_LEDGER_NBYTES, Products
 from mdm_kit.ledger.removal import Guarantee, Remade
 from mdm_kit.sources import FolderSource, is_side_file

@@ -42,7 +42,7 @@ def command(
     The bytes are those of one merge of all models, the new ones last. Only inner products with the
     new models are measured.
     """
-    from mdm_kit.api import add
+    from mdm_kit.api_edits import add
     from mdm_kit.cli.screen import ByteProgress
     from mdm_kit.words import shown
 

@@ -78,7 +78,8 @@ def _merge(recipe: Path, out: Path, *, quiet: bool) -> bool:
 
 def _unmerge(out: Path, less: Path, *, quiet: bool) -> bool:
     """Take one skill out and make the rest again from its models; return whether both agree."""
-    from mdm_kit.api import Running, unmerge, verify
+    from mdm_kit.api import verify
+    from mdm_kit.api_edits import Running, unmerge
     from mdm_kit.cli.screen import console
 
     unmerge(out, less, [REMOVED], running=Running(restart="fresh", overwrite=True))

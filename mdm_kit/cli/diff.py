@@ -44,7 +44,7 @@ def command(
 
     Reads every tensor of the same name and shape once. Ends with 0 where they differ, too.
     """
-    from mdm_kit.api import diff
+    from mdm_kit.api_diff import diff
     from mdm_kit.cli.screen import ByteProgress
 
     with ByteProgress("comparing") as progress:

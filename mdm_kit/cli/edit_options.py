@@ -12,7 +12,7 @@ import click
 from mdm_kit.cli import options
 
 if TYPE_CHECKING:
-    from mdm_kit.api import Running
+    from mdm_kit.api_edits import Running
     from mdm_kit.run.merge import Merged
 
 
@@ -69,7 +69,7 @@ def running(
     overwrite: bool,
 ) -> Running:
     """Return the options as the API takes them."""
-    from mdm_kit.api import Running
+    from mdm_kit.api_edits import Running
 
     return Running(
         device=device,

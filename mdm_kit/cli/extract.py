@@ -31,7 +31,7 @@ def command(
     SOURCE must keep it: its recipe says ledger: {keep: deltas}, or deltas+base to keep the base as
     well, which models are kept against.
     """
-    from mdm_kit.api import extract
+    from mdm_kit.api_edits import extract
     from mdm_kit.bundle.verify import read_manifest
     from mdm_kit.cli.screen import ByteProgress, facts
     from mdm_kit.words import human_bytes, shown

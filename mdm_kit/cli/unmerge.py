@@ -10,7 +10,7 @@ import click
 from mdm_kit.cli.edit_options import running, running_options, show_edit
 
 if TYPE_CHECKING:
-    from mdm_kit.ledger.manifest import Certificate, Mode
+    from mdm_kit.ledger.entries import Certificate, Mode
 
 NOTHING_LEFT = 1e-12
 """A leak below this is the rounding of its own computation."""
@@ -50,7 +50,7 @@ def command(
     weights are patched, at most one step of the output dtype away. subtract: the removed models'
     orthogonal components are taken away; what stays of them is computed and said.
     """
-    from mdm_kit.api import unmerge
+    from mdm_kit.api_edits import unmerge
     from mdm_kit.cli.screen import ByteProgress, console
     from mdm_kit.words import shown
 

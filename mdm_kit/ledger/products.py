@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from mdm_kit.errors import IntegrityError
 from mdm_kit.ledger.canonical import sha256_of
-from mdm_kit.ledger.manifest import LedgerEntry
+from mdm_kit.ledger.entries import LedgerEntry
 from mdm_kit.maths.orthogonal import Gram
 from mdm_kit.words import shown
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from mdm_kit.errors import SourceError, UsageError
-from mdm_kit.ledger.manifest import Manifest, Mode, SourceEntry
+from mdm_kit.ledger.entries import Mode, SourceEntry
+from mdm_kit.ledger.manifest import Manifest
 from mdm_kit.ledger.products import Products
 from mdm_kit.methods.contract import Method
 from mdm_kit.methods.registry import methods

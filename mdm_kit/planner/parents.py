@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from mdm_kit.errors import IntegrityError, MdmError, SourceError, UsageError
-from mdm_kit.ledger.manifest import Manifest, SourceEntry
+from mdm_kit.ledger.entries import SourceEntry
+from mdm_kit.ledger.manifest import Manifest
 from mdm_kit.recipe import Scalar, WrongValue, did_you_mean, parse_reference
 from mdm_kit.sources import FolderSource, Source, open_source
 from mdm_kit.words import ModelRef, shown

@@ -6,7 +6,8 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from mdm_kit.errors import IntegrityError
-from mdm_kit.ledger.manifest import MANIFEST_NAME, Manifest, SourceEntry
+from mdm_kit.ledger.entries import SourceEntry
+from mdm_kit.ledger.manifest import MANIFEST_NAME, Manifest
 from mdm_kit.recipe import ModelEntry, Recipe, read_recipe_text
 from mdm_kit.words import shown
 

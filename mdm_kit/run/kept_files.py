@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from mdm_kit.bundle.stage import Stage
-from mdm_kit.ledger.manifest import FileEntry
+from mdm_kit.ledger.entries import FileEntry
 from mdm_kit.planner.plan import Plan
 from mdm_kit.run.keeping import Kept, keep_deltas
 from mdm_kit.run.progress import Progress

@@ -10,21 +10,19 @@ from datetime import UTC, datetime
 from mdm_kit.bundle.shard_file import ShardDigests
 from mdm_kit.errors import IntegrityError
 from mdm_kit.ledger.canonical import digest, sha256_of
-from mdm_kit.ledger.manifest import (
-    MANIFEST_SCHEMA,
+from mdm_kit.ledger.entries import (
     Certificate,
     Event,
     FileEntry,
     GroupEntry,
     LedgerEntry,
-    Manifest,
     Mode,
     Precision,
     SourceEntry,
     SourceFile,
     TensorEntry,
-    plain,
 )
+from mdm_kit.ledger.manifest import MANIFEST_SCHEMA, Manifest, plain
 from mdm_kit.ledger.products import Products
 from mdm_kit.maths.orthogonal import Gram
 from mdm_kit.methods.registry import methods

@@ -11,7 +11,8 @@ from mdm_kit.bundle.recipe_text import published_text
 from mdm_kit.bundle.shard_file import ShardDigests
 from mdm_kit.bundle.stage import Stage
 from mdm_kit.ledger.canonical import sha256_of
-from mdm_kit.ledger.manifest import MANIFEST_NAME, FileEntry, Manifest
+from mdm_kit.ledger.entries import FileEntry
+from mdm_kit.ledger.manifest import MANIFEST_NAME, Manifest
 from mdm_kit.ledger.products import LEDGER_NAME
 from mdm_kit.methods.registry import methods
 from mdm_kit.planner.layout import INDEX_NAME, index_json

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from mdm_kit.bundle.verify import Verified, read_products, verify_folder
 from mdm_kit.errors import MdmError
+from mdm_kit.ledger.entries import GroupEntry
 from mdm_kit.ledger.history import history_faults
 from mdm_kit.ledger.laws import ledger_faults
-from mdm_kit.ledger.manifest import GroupEntry, Manifest
+from mdm_kit.ledger.manifest import Manifest
 from mdm_kit.ledger.products import Products
 from mdm_kit.ledger.removal import Guarantee
 from mdm_kit.planner.edits import method_of

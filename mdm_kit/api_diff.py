@@ -1,0 +1,66 @@
+"""The Python API of comparisons: what changed between two models."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from mdm_kit.api import at_least_one
+from mdm_kit.errors import UsageError
+from mdm_kit.recipe import Scalar, WrongValue, parse_reference
+from mdm_kit.words import ModelRef, shown
+
+if TYPE_CHECKING:
+    from mdm_kit.run.compared import Difference
+    from mdm_kit.run.progress import Progress
+    from mdm_kit.sources import Source
+
+
+def diff(
+    a: ModelRef | Source | str | os.PathLike[str],
+    b: ModelRef | Source | str | os.PathLike[str],
+    *,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Difference:
+    """Return how model B differs from model A, tensor by tensor, reading both once.
+
+    A model is a folder, a reference as a recipe writes it or an open source, which stays open.
+    `progress` hears of bytes read. Raises `UsageError` for what is no reference, `SourceError` and
+    `IntegrityError` for a model that cannot be had or contradicts itself; models that differ in
+    everything are no error.
+    """
+    from mdm_kit.planner.planning import default_threads
+    from mdm_kit.run.difference import differences
+    from mdm_kit.run.matching import matching
+    from mdm_kit.run.progress import Silent
+
+    workers = at_least_one("threads", threads, default_threads())
+    told = progress or Silent()
+    with ExitStack() as opened:
+        first, second = _source(a, "A", opened), _source(b, "B", opened)
+        told.start(matching(first, second).nbytes, 0)
+        return differences(first, second, workers, told.advance)
+
+
+def _source(
+    model: ModelRef | Source | str | os.PathLike[str], name: str, opened: ExitStack
+) -> Source:
+    """Return the source of `model`, closed with `opened` unless it was open before."""
+    from mdm_kit.sources import open_source
+
+    if isinstance(model, str | os.PathLike):
+        model = _reference(model, name)
+    return opened.enter_context(open_source(model, name)) if isinstance(model, ModelRef) else model
+
+
+def _reference(model: str | os.PathLike[str], name: str) -> ModelRef:
+    text = os.fspath(model)
+    # A folder of this machine is that folder, whatever signs its name holds.
+    if not isinstance(model, str) or os.path.isdir(text):  # noqa: PTH112 -- Path raises for some
+        return ModelRef(text)
+    try:
+        return parse_reference(Scalar(text, plain=False))
+    except WrongValue as problem:
+        raise UsageError(f"model {name}: {shown(str(problem), 400)}") from None
