@@ -54,6 +54,11 @@ def _explain(method: Method) -> None:
             for s in method.params.specs()
         ],
     )
+    if method.undo:
+        ways = ", ".join(f"unmerge --mode {mode}" for mode in method.undo)
+        console().print(f"A model is taken out again by {ways}.")
+    else:
+        console().print("There is one model, and nothing to take out.")
 
 
 def _default(spec: ParamSpec) -> str:
@@ -69,6 +74,7 @@ def _document(method: Method) -> dict[str, Any]:
         "needs_base": method.needs_base,
         "min_models": method.min_models,
         "max_models": method.max_models,
+        "undo": list(method.undo),
         "parameters": [
             {
                 "name": s.name,

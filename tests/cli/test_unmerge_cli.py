@@ -92,6 +92,21 @@ def test_json_is_one_document(root: Path, capsys: pytest.CaptureFixture[str]) ->
     assert documents[3]["remade"]["faults"] == []
 
 
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("mdm_oc", "unmerge --mode rebuild, unmerge --mode exact, unmerge --mode subtract"),
+        ("linear", "taken out again by unmerge --mode rebuild."),
+        ("passthrough", "nothing to take out"),
+    ],
+)
+def test_a_method_says_how_it_is_undone(
+    capsys: pytest.CaptureFixture[str], method: str, words: str
+) -> None:
+    assert run("methods", method) == 0
+    assert words in capsys.readouterr().out
+
+
 def test_add_takes_several_models(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("unmerge", root / "all", root / "out", "--drop", "m1", "--drop", "m2")
     flags = ["--model", root / "m2", "--model", root / "m4", "--weight", "0.7", "--weight", "0.5"]
