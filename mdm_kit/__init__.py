@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mdm_kit.api import merge, plan, read_recipe, verify
     from mdm_kit.api_diff import diff
     from mdm_kit.api_edits import Running, add, extract, unmerge
+    from mdm_kit.authoring.schema import recipe_schema
     from mdm_kit.ledger.manifest import Manifest
     from mdm_kit.recipe import Addition
 
@@ -31,6 +32,7 @@ _WHERE = {
     "merge": "mdm_kit.api",
     "plan": "mdm_kit.api",
     "read_recipe": "mdm_kit.api",
+    "recipe_schema": "mdm_kit.authoring.schema",
     "unmerge": "mdm_kit.api_edits",
     "verify": "mdm_kit.api",
 }
@@ -46,6 +48,7 @@ __all__ = [
     "merge",
     "plan",
     "read_recipe",
+    "recipe_schema",
     "unmerge",
     "verify",
 ]

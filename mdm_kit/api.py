@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from mdm_kit.errors import RecipeError, UsageError
 from mdm_kit.recipe import Parsed, Recipe, load_recipe_file, read_recipe_text
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from mdm_kit.sources import Source
 
 RecipeLike = Recipe | str | os.PathLike[str]
+Compat = Literal["mergekit"]
+"""A tool whose arithmetic a merge can repeat, to come out as it did there."""
 
 
 def check_recipe(recipe: str | os.PathLike[str]) -> Parsed:
@@ -52,17 +54,21 @@ def plan(
     threads: int | None = None,
     memory_nbytes: int | None = None,
     sources: Mapping[str, Source] | None = None,
+    compat: Compat | None = None,
 ) -> Plan:
     """Plan a merge from headers alone; nothing is downloaded or written.
 
     `sources` maps model references, as the recipe writes them, to sources already open (memory
-    sources, for one), which stay open. Findings about the models stand in the plan's `findings`;
+    sources, for one), which stay open. `compat="mergekit"` plans the arithmetic of mergekit 0.1.5,
+    every step in the recipe's `dtype`, in place of one rounding at the end. Findings about the models stand in the plan's `findings`;
     `check()` raises them. The plan holds files open: close it, or use it in a `with`. Raises
     `RecipeError` for a recipe that is wrong in itself, with what is wrong about its models beside.
     """
     from mdm_kit.planner.costs import DEFAULT_MEMORY_NBYTES
     from mdm_kit.planner.planning import DEFAULT_SHARD_NBYTES, default_threads, make_plan
 
+    if compat not in (None, "mergekit"):
+        raise UsageError(f"compat should be mergekit, found {compat!r}")
     parsed = None if isinstance(recipe, Recipe) else check_recipe(recipe)
     read = recipe if isinstance(recipe, Recipe) else parsed.recipe if parsed else None
     if read is None:
@@ -74,6 +80,7 @@ def plan(
         memory_nbytes=at_least_one("memory_nbytes", memory_nbytes, DEFAULT_MEMORY_NBYTES),
         given=sources,
         filename=parsed.filename if parsed else "recipe.yml",
+        compat=compat is not None,
     )
     if parsed:
         made = replace(made, findings=tuple(dict.fromkeys((*parsed.findings, *made.findings))))
@@ -104,14 +111,15 @@ def merge(
     overwrite: bool = False,
     hash_sources: bool = False,
     sources: Mapping[str, Source] | None = None,
+    compat: Compat | None = None,
     progress: Progress | None = None,
 ) -> Merged:
     """Merge the models of `recipe` into the new folder `out`.
 
     `restart` is `auto` (take up an interrupted merge of the same plan), `resume` (the same) or
     `fresh` (throw it away). `threads` are worker threads, one per core if None; `memory_nbytes` is
-    what their tensors may take, 2 GB if None, and decides which tensors are read once. Raises
-    `RecipeError`, `FindingsError` and what `mdm_kit.run.merge.run_plan` raises; `out` is then as it
+    what their tensors may take, 2 GB if None, and decides which tensors are read once. `compat` is
+    that of `plan`. Raises `RecipeError`, `FindingsError` and what `mdm_kit.run.merge.run_plan` raises; `out` is then as it
     was.
     """
     from mdm_kit.run.merge import run_plan
@@ -122,6 +130,7 @@ def merge(
         threads=threads,
         memory_nbytes=memory_nbytes,
         sources=sources,
+        compat=compat,
     ) as made:
         return run_plan(
             made,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,8 +11,8 @@ from torch import Tensor
 from mdm_kit.methods.contract import Method, MethodParams
 from mdm_kit.planner.nodes import Apply, Delta, Fold, Read, Write
 from mdm_kit.run.cpu_kernels import CpuKernels
-from mdm_kit.run.tally import Tally
-from mdm_kit.run.tile import Batch, tiles_of
+from mdm_kit.run.executor import stream
+from mdm_kit.run.tile import Batch, Job, measure_tiles_of, stage_tiles_of, tiles_of
 from mdm_kit.run.work import Kernels, Work
 from mdm_kit.sources import MemorySource
 from mdm_kit.words import DTYPES
@@ -36,10 +36,12 @@ def node(
     wide = name == "F64" or any(r.info.dtype == "F64" for r in reads.values())
     compute, group = ("float64" if wide else "float32"), ("w" if method.solve else None)
     root: Apply | Fold
-    if method.needs_base:
+    if method.takes_deltas(with_base="base" in reads):
         deltas = tuple(Delta(m, reads["base"]) for m in models)
         root = Fold(reads["base"], Apply(method.name, deltas, params, compute, group))
     else:
+        if method.base == "first":
+            models = [reads["base"], *models]
         root = Apply(method.name, tuple(models), params, compute, group)
     n = models[0].info.n_elements
     return Write("w", shape, name, n * out.itemsize, root)
@@ -53,8 +55,13 @@ def merged(
     *,
     out: torch.dtype | None = None,
     kernels: Kernels | None = None,
+    seed: int = 0,
+    tile: int | None = None,
 ) -> Tensor:
-    """Merge one tensor; a delta method without a base gets zeros for one."""
+    """Merge one tensor; a method that needs a base gets zeros for one.
+
+    With `tile` in tiles of that many elements, as a large tensor is, by two workers.
+    """
     if base is None and method.needs_base:
         base = torch.zeros_like(models[0])
     sources = sources_of(models, base)
@@ -62,8 +69,24 @@ def merged(
     write = node(method, params, sources, dtype)
     if not write.n_elements:
         return torch.empty(write.shape, dtype=dtype)
-    work = Work(kernels or CpuKernels(), sources)
+    work = Work(kernels or CpuKernels(), sources, seed=seed)
     result = np.empty(write.nbytes, np.uint8)
-    measured = Tally(write, exact=False) if method.solve else None
-    work(Batch(tuple(tiles_of(write, write.n_elements, measured)), 0), result)
+    for job, out_bytes in stream(jobs(write, work, tile or write.n_elements), work, 2):
+        if isinstance(job, Batch):
+            result[job.at : job.at + job.nbytes] = out_bytes[job.lead :]
     return torch.from_numpy(result).view(dtype).reshape(write.shape)
+
+
+def jobs(write: Write, work: Work, tile: int) -> Iterator[Job]:
+    """What the executor does for one tensor, tile by tile, at byte 0 of its file."""
+    course = work.course_of(write)
+    measured = work.tally(write, exact=False) if write.apply().group else None  # type: ignore[union-attr]
+    if write.n_elements > tile:
+        if measured is not None:
+            yield from measure_tiles_of(measured, tile)
+        for i in range(len(course.stages) if course else 0):
+            yield from stage_tiles_of(course, i, tile)
+    at = 0
+    for part in tiles_of(write, tile, measured, course):
+        yield Batch((part,), at)
+        at += part.nbytes

@@ -23,6 +23,8 @@ COMMANDS = {
     "inspect": "mdm_kit.cli.inspect",
     "diff": "mdm_kit.cli.diff",
     "methods": "mdm_kit.cli.methods",
+    "init": "mdm_kit.cli.init",
+    "schema": "mdm_kit.cli.schema",
     "demo": "mdm_kit.cli.demo",
 }
 DEBUG_VARIABLE = "MDM_KIT_DEBUG"

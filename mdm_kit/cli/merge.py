@@ -14,6 +14,7 @@ from mdm_kit.cli import options
 from mdm_kit.errors import UsageError
 
 if TYPE_CHECKING:
+    from mdm_kit.api import Compat
     from mdm_kit.run.profile import Profile
 
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 @click.option("--fresh", is_flag=True, help="Throw an interrupted merge away and start anew.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it is a finished merge.")
 @click.option("--hash-sources", is_flag=True, help="Record the sha256 of every source file.")
+@options.compat
 @click.option("--profile", "profiled", is_flag=True, help="Show where the time went.")
 @options.as_json
 def command(
@@ -41,6 +43,7 @@ def command(
     fresh: bool,
     overwrite: bool,
     hash_sources: bool,
+    compat: Compat | None,
     profiled: bool,
     as_json: bool,
 ) -> None:
@@ -59,7 +62,13 @@ def command(
 
     started = time.monotonic()
     check_output(out.absolute(), overwrite=overwrite)
-    with plan(recipe, shard_nbytes=shard_size, threads=threads, memory_nbytes=max_memory) as made:
+    with plan(
+        recipe,
+        shard_nbytes=shard_size,
+        threads=threads,
+        memory_nbytes=max_memory,
+        compat=compat,
+    ) as made:
         made.check()
         show_findings(made)
         from mdm_kit.run.merge import run_plan

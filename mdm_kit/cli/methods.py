@@ -13,6 +13,14 @@ from mdm_kit.errors import UsageError
 if TYPE_CHECKING:
     from mdm_kit.methods.contract import Method, ParamSpec
 
+UNDO_IN_WORDS = {
+    "rebuild": "base and the others merged anew: the bytes of a merge that never contained it",
+    "exact": "the stored weights changed where a delta's weight does: at most one step of the "
+    "dtype away",
+    "subtract": "what was added of it taken away: exact for the model merged last, else what stays "
+    "is said",
+}
+
 
 @click.command("methods")
 @click.argument("name", required=False)
@@ -33,32 +41,72 @@ def command(name: str | None, as_json: bool) -> None:
     elif name:
         _explain(chosen[0])
     else:
-        rows = [(m.name, "base + models" if m.needs_base else "models", m.title) for m in chosen]
+        rows = [(m.name, _works_on(m), m.title) for m in chosen]
         table(("method", "works on", "what it does"), rows)
 
 
-def _explain(method: Method) -> None:
-    from mdm_kit.cli.screen import console, table
+def _works_on(method: Method) -> str:
+    if method.base == "optional":
+        return "models, with or without a base"
+    return "base + models" if method.needs_base else "models"
 
-    console().print(f"{method.name}\n\n{method.doc.strip()}\n")
-    table(
-        ("parameter", "for", "type", "default", "meaning"),
+
+def _explain(method: Method) -> None:
+    from mdm_kit.authoring.docstrings import papers
+    from mdm_kit.authoring.examples import example, meaning
+    from mdm_kit.cli.screen import console, facts, table
+
+    say = console()
+    say.print(f"{method.name}\n\n{method.doc.strip()}\n", soft_wrap=True)
+    rows = [
+        (
+            s.name,
+            "each model" if s.per_model else "the merge",
+            s.type.__name__,
+            "required" if s.required else _default(s),
+            meaning(s),
+        )
+        for s in method.params.specs()
+    ]
+    if rows:
+        table(("parameter", "for", "type", "default", "meaning"), rows)
+    facts(
         [
-            (
-                s.name,
-                "each model" if s.per_model else "the merge",
-                s.type.__name__,
-                "required" if s.required else _default(s),
-                f"{s.help}: {', '.join(s.choices)}" if s.choices else s.help,
-            )
-            for s in method.params.specs()
-        ],
+            *(("paper", address) for address in papers(method.doc)),
+            ("takes", _takes(method)),
+            ("order of models", "makes no difference" if method.order_free else "counts"),
+            ("mergekit", _in_mergekit(method)),
+        ]
     )
+    say.print(f"\n{_undo_in_words(method)}\n\nA recipe with every parameter:\n", soft_wrap=True)
+    say.print(example(method), soft_wrap=True, end="")
+
+
+def _takes(method: Method) -> str:
+    low, high = method.min_models, method.max_models
+    number = f"{low} or more" if high is None else f"{low}" if low == high else f"{low} to {high}"
+    models = f"{number} model{'' if high == 1 else 's'}"
+    if method.base == "optional":
+        return f"{models}, with or without a base"
+    if method.base == "counted":
+        return f"{models}; a base is one more"
+    return f"a base and {models}" if method.needs_base else models
+
+
+def _in_mergekit(method: Method) -> str:
+    if method.dialect:
+        return "has this method under the same name"
+    return "does not have this method"
+
+
+def _undo_in_words(method: Method) -> str:
     if method.undo:
         ways = ", ".join(f"unmerge --mode {mode}" for mode in method.undo)
-        console().print(f"A model is taken out again by {ways}.")
-    else:
-        console().print("There is one model, and nothing to take out.")
+        words = [f"  {mode:<8}  {UNDO_IN_WORDS[mode]}" for mode in method.undo]
+        return "\n".join([f"A model is taken out again by {ways}.", *words])
+    if method.max_models == 1:
+        return "There is one model, and nothing to take out."
+    return "No model can be taken out again: merge anew without it."
 
 
 def _default(spec: ParamSpec) -> str:
@@ -66,15 +114,24 @@ def _default(spec: ParamSpec) -> str:
 
 
 def _document(method: Method) -> dict[str, Any]:
+    from mdm_kit.authoring.docstrings import not_for, papers
+    from mdm_kit.authoring.examples import example
+
     return {
         "name": method.name,
         "title": method.title,
         "doc": method.doc.strip(),
-        "space": method.space,
+        "base": method.base,
         "needs_base": method.needs_base,
         "min_models": method.min_models,
         "max_models": method.max_models,
+        "order_free": method.order_free,
         "undo": list(method.undo),
+        "undo_in_words": {mode: UNDO_IN_WORDS[mode] for mode in method.undo},
+        "mergekit": method.dialect,
+        "papers": papers(method.doc),
+        "where_not_to_use": not_for(method.doc),
+        "example": example(method),
         "parameters": [
             {
                 "name": s.name,

@@ -44,4 +44,10 @@ max_memory = click.option(
     show_default=True,
     help="Memory for tensors; those that do not fit whole are read twice where a method measures.",
 )
+compat = click.option(
+    "--compat",
+    type=click.Choice(["mergekit"]),
+    default=None,
+    help="Merge with the arithmetic of mergekit 0.1.5, to reproduce an old merge.",
+)
 recipe_file = click.argument("recipe", type=click.Path())

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mdm_kit.cli import options
 
 if TYPE_CHECKING:
+    from mdm_kit.api import Compat
     from mdm_kit.planner.plan import Plan
 
 
@@ -18,9 +19,17 @@ if TYPE_CHECKING:
 @options.shard_size
 @options.threads
 @options.max_memory
+@options.compat
+@click.option("--explain", is_flag=True, help="Show the value of each parameter, by tensor.")
 @options.as_json
 def command(
-    recipe: str, shard_size: int, threads: int | None, max_memory: int, as_json: bool
+    recipe: str,
+    shard_size: int,
+    threads: int | None,
+    max_memory: int,
+    compat: Compat | None,
+    explain: bool,
+    as_json: bool,
 ) -> int:
     """Show what merging RECIPE would read, write and need; nothing is downloaded or written.
 
@@ -28,11 +37,22 @@ def command(
     """
     from mdm_kit.api import plan
 
-    with plan(recipe, shard_nbytes=shard_size, threads=threads, memory_nbytes=max_memory) as made:
+    with plan(
+        recipe,
+        shard_nbytes=shard_size,
+        threads=threads,
+        memory_nbytes=max_memory,
+        compat=compat,
+    ) as made:
+        explain = explain and not made.exit_code
         if as_json:
-            click.echo(json.dumps(made.to_json()))
+            click.echo(json.dumps(made.to_json() | (_values(made) if explain else {})))
         elif not made.exit_code:
             show_plan(made)
+        if explain and not as_json:
+            from mdm_kit.cli.values import show_values
+
+            show_values(made)
         show_findings(made)
         return made.exit_code
 
@@ -43,6 +63,12 @@ def show_findings(made: Plan) -> None:
         from mdm_kit.cli.screen import console
 
         console(stderr=True).print(made.report(), soft_wrap=True)
+
+
+def _values(made: Plan) -> dict[str, Any]:
+    from mdm_kit.planner.explaining import values_by_tensor
+
+    return {"values": values_by_tensor(made)}
 
 
 def show_plan(made: Plan) -> None:
@@ -73,10 +99,12 @@ def show_plan(made: Plan) -> None:
     passes = "one pass"
     if costs.read_twice:
         passes = f"two passes ({costs.read_twice:,} tensors are read twice)"
+    arithmetic = sorted({a.compute for w in made.writes if (a := w.apply())})
     facts(
         [
             ("method", f"{made.method} - {methods()[made.method].title}"),
             ("result", f"{made.n_tensors:,} tensors, {', '.join(dtypes)}, {shards}"),
+            ("arithmetic", ", ".join(arithmetic) or "none, all is copied"),
             ("names, config and tokenizer from", made.donor),
             ("reads", f"{human_bytes(costs.read_nbytes)} in {passes}"),
             ("writes", human_bytes(costs.write_nbytes)),

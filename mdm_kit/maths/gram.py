@@ -16,6 +16,7 @@ def gram_blocks(
     addresses: Sequence[int],
     dtypes: Sequence[str],
     *,
+    base: bool = True,
     known: int,
     n: int,
     wide: bool,
@@ -24,13 +25,14 @@ def gram_blocks(
 ) -> None:
     """Write the inner products of each block of 65,536 elements at the address `out`.
 
-    Inputs are given as in `fold`, the base first. `out` takes (blocks, pairs) float64, pairs in the
+    Inputs are given as in `fold`, the base first; without `base` the products are those of the
+    inputs themselves. `out` takes (blocks, pairs) float64, pairs in the
     order (0,0), (1,0), (1,1), (2,0), ... without those of the first `known` models alone. Deltas
     are formed in float32, in float64 if `wide`; with `exact` sums are compensated.
     """
     k = len(addresses)
     at = (ctypes.c_int64 * (2 * k))(*addresses, *(CODES[d] for d in dtypes))
     start = ctypes.addressof(at)
-    scratch = _scratch.address(gram_scratch_nbytes(k))
-    entry = native("gram", "gram_blocks", 9)
-    entry(start, start + 8 * k, k, known, n, wide, exact, out, scratch)
+    scratch = _scratch.address(gram_scratch_nbytes(k + 1 - base))
+    entry = native("gram", "gram_blocks", 10)
+    entry(start, start + 8 * k, k, base, known, n, wide, exact, out, scratch)

@@ -1,13 +1,16 @@
 """What a merge method is: a docstring, a typed parameter model, a pure function.
 
-A method file reads like its paper. `space` is a unit system: a `weight` method works on the models'
-weights, a `delta` method on what each model changed, and the executor subtracts and re-adds the
-base in one place.
+A method file reads like its paper. `base` is a unit system: where it is the `origin` the method
+works on what each model changed, and the executor subtracts and re-adds the base in one place;
+elsewhere it works on whole weights.
 
 A *fold* method gives one coefficient per model and leaves the sum to the executor, which needs no
 tensor of its own for it. Its coefficients may depend on inner products of the deltas: then it says
 so by a `solve` function, which turns the summed Gram matrix of a group of tensors into an
 orthogonal basis, once per group, from scalars alone.
+
+A *rule* method says for each tensor, from its parameters and shape, what is kept of the models and
+how it is joined (`mdm_kit.methods.rules`); the executor reads the tensor as often as that takes.
 """
 
 from __future__ import annotations
@@ -20,12 +23,16 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, dataclass_transform
 
 from mdm_kit.maths.orthogonal import Basis, Gram
+from mdm_kit.methods.rules import Rule
 
 T = TypeVar("T")
 PerModel = tuple[T, ...]
 """A parameter with one value per model, in the order of the recipe."""
 
-Space = Literal["weight", "delta"]
+BaseRole = Literal["ignored", "counted", "first", "origin", "optional"]
+"""What the recipe's `base_model` is to a method: nothing but the giver of names and config; one
+more model, behind the others; the first of the models; what every model is compared with; or that
+where there is one, and no more than nothing where there is none."""
 Undo = Literal["rebuild", "exact", "subtract"]
 Scalar = float | bool | str | None
 
@@ -164,33 +171,36 @@ def _spec(field: dataclasses.Field[Any], hint: Any) -> ParamSpec:
 
 
 Coefficients = Callable[..., Sequence[float]]
+RuleOf = Callable[[Any, tuple[int, ...]], Rule]
 Solve = Callable[[Gram, Any], Basis]
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A registered merge method.
+    """A registered merge method: a fold, or a rule.
 
-    `coefficients(params)` returns one factor per model. Where there is a `solve`, it is
+    A fold's `coefficients(params)` returns one factor per model. Where there is a `solve`, it is
     `coefficients(params, basis)`, with `basis = solve(gram, params)` from the Gram matrix of all
-    tensors that share a group; `order_free` promises
-    that permuting the models (with their parameters) changes the result by rounding alone.
-    `dialect` is true where mergekit knows the method by the same name. `undo` says how one of the
-    models can be taken out: by `rebuild` wherever there are several; by `exact` and `subtract`
-    where the merge is the base plus a weighted sum of deltas, with `weight` as coefficients.
+    tensors that share a group. `rule(params, shape)` says what to do with a tensor of that shape.
+    `order_free` promises that permuting the models (with their parameters) changes the result by
+    rounding alone. `dialect` is true where mergekit knows the method by the same name. `undo` says
+    how one of the models can be taken out: by `rebuild` wherever there may be several; by `exact`
+    and `subtract` where the merge is the base plus a weighted sum of deltas, with `weight` as
+    coefficients. The numbers of models do not count a base the method takes by itself.
     """
 
     name: str
     params: type[MethodParams]
-    coefficients: Coefficients
-    solve: Solve | None
-    space: Space
+    base: BaseRole
     min_models: int
     max_models: int | None
     order_free: bool
     dialect: bool
     undo: tuple[Undo, ...]
     doc: str
+    coefficients: Coefficients | None = None
+    solve: Solve | None = None
+    rule: RuleOf | None = None
 
     @property
     def title(self) -> str:
@@ -199,15 +209,19 @@ class Method:
 
     @property
     def needs_base(self) -> bool:
-        """Whether the method works on changes against a base model."""
-        return self.space == "delta"
+        """Whether a recipe must name a base model."""
+        return self.base in ("first", "origin")
+
+    def takes_deltas(self, *, with_base: bool) -> bool:
+        """Whether the method works on changes against a base, in a recipe with or without one."""
+        return self.base == "origin" or (self.base == "optional" and with_base)
 
 
 def fold_method(
     name: str,
     *,
     params: type[MethodParams],
-    space: Space,
+    base: BaseRole,
     solve: Solve | None = None,
     min_models: int = 1,
     max_models: int | None = None,
@@ -215,21 +229,51 @@ def fold_method(
     dialect: bool = False,
     undo: tuple[Undo, ...] = ("rebuild",),
 ) -> Callable[[Coefficients], Method]:
-    """Turn a method file's function into the `Method` the folder's discovery finds."""
+    """Turn a function that gives coefficients into the `Method` the folder's discovery finds."""
 
     def register(coefficients: Coefficients) -> Method:
         return Method(
             name=name,
             params=params,
-            coefficients=coefficients,
-            solve=solve,
-            space=space,
+            base=base,
             min_models=min_models,
             max_models=max_models,
             order_free=order_free,
             dialect=dialect,
             undo=undo,
             doc=coefficients.__globals__["__doc__"],
+            coefficients=coefficients,
+            solve=solve,
+        )
+
+    return register
+
+
+def rule_method(
+    name: str,
+    *,
+    params: type[MethodParams],
+    base: BaseRole,
+    min_models: int = 1,
+    max_models: int | None = None,
+    order_free: bool,
+    dialect: bool = False,
+    undo: tuple[Undo, ...] = ("rebuild",),
+) -> Callable[[RuleOf], Method]:
+    """Turn a function that gives a tensor's rule into the `Method` the discovery finds."""
+
+    def register(rule: RuleOf) -> Method:
+        return Method(
+            name=name,
+            params=params,
+            base=base,
+            min_models=min_models,
+            max_models=max_models,
+            order_free=order_free,
+            dialect=dialect,
+            undo=undo,
+            doc=rule.__globals__["__doc__"],
+            rule=rule,
         )
 
     return register

@@ -30,7 +30,7 @@ class Params(MethodParams):
         return ""
 
 
-@fold_method("linear", params=Params, space="weight", order_free=True, dialect=True)
+@fold_method("linear", params=Params, base="ignored", order_free=True, dialect=True)
 def linear(p: Params) -> list[float]:
     """Return each model's share, k numbers."""
     total = math.fsum(p.weight) if p.normalize else 1.0

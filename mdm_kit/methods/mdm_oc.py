@@ -59,7 +59,7 @@ def solve(gram: Gram, p: Params) -> Basis:
 @fold_method(
     "mdm_oc",
     params=Params,
-    space="delta",
+    base="origin",
     solve=solve,
     order_free=False,
     undo=("rebuild", "exact", "subtract"),

@@ -20,7 +20,7 @@ class Params(MethodParams):
 @fold_method(
     "passthrough",
     params=Params,
-    space="weight",
+    base="ignored",
     max_models=1,
     order_free=True,
     dialect=True,

@@ -16,7 +16,7 @@ from mdm_kit.errors import MdmError
 from mdm_kit.methods.contract import Method
 
 ENTRY_POINT_GROUP = "mdm_kit.methods"
-_NOT_METHODS = ("contract", "registry")
+_NOT_METHODS = ("contract", "registry", "rules")
 
 
 def _own() -> list[Method]:

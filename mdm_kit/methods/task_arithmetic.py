@@ -32,7 +32,7 @@ class Params(MethodParams):
 @fold_method(
     "task_arithmetic",
     params=Params,
-    space="delta",
+    base="origin",
     order_free=True,
     dialect=True,
     undo=("rebuild", "exact", "subtract"),

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mdm_kit.maths.blocks import BLOCK
+from mdm_kit.planner.compat import is_compat
 from mdm_kit.planner.layout import Shard
 from mdm_kit.planner.nodes import Write
+from mdm_kit.planner.ruling import readings, rule_memory
 from mdm_kit.planner.survey import Surveyed
 from mdm_kit.words import DTYPES
 
@@ -30,9 +32,9 @@ class Costs:
     """Bytes and passes of a merge.
 
     `read_nbytes` counts every byte as often as it is read, but for groups that turn out to be
-    nearly dependent, which are read once more; `read_twice` are the tensors that are read for their
-    inner products and once more for the sum. `download_nbytes` is not on this
-    machine yet; `memory_nbytes` is the peak beyond the interpreter and its libraries with `threads`
+    nearly dependent, which are read once more; `read_twice` are the tensors that are read more than
+    once: for their inner products, ranks or sums, and then for the merge, which is `passes` times
+    at most. `download_nbytes` is not on this machine yet; `memory_nbytes` is the peak beyond the interpreter and its libraries with `threads`
     workers; `disk_nbytes` the room the output takes while it is written.
     """
 
@@ -69,7 +71,13 @@ class Budget:
         return apply.alone and _read_nbytes(write) <= self.memory_nbytes
 
     def tile_of(self, write: Write) -> int:
-        """Return how many elements of this tensor a tile has: whole blocks, within the budget."""
+        """Return how many elements of this tensor a tile has: whole blocks, within the budget.
+
+        All of it under compatibility with mergekit, whose sums are those of whole tensors.
+        """
+        apply = write.apply()
+        if apply is not None and is_compat(apply.compute):
+            return max(1, write.n_elements)
         tile = TILE_ELEMENTS
         while tile > BLOCK and self.memory_of(write, tile) > self.memory_nbytes:
             tile //= 2
@@ -81,7 +89,14 @@ class Budget:
         widest = max((DTYPES[r.info.dtype].bits // 8 for r in reads), default=0)
         out = DTYPES[write.dtype].bits // 8
         inputs = self.threads * len(reads) * widest
-        return tile * (inputs + (self.threads + SPARE_TILES) * max(1, out))
+        own = rule_memory(write, tile, self.threads)
+        return tile * (inputs + (self.threads + SPARE_TILES) * max(1, out)) + own
+
+    def readings_of(self, write: Write) -> int:
+        """Return how often a tensor's inputs are read."""
+        if not self.reads_once(write):
+            return 2
+        return readings(write, self.tile_of(write))
 
 
 def costs(
@@ -96,7 +111,8 @@ def costs(
     `keep` is the recipe's: kept models are read once more, and take no more room than they have.
     """
     writes = [p.write for s in shards for p in s.tensors]
-    twice = [w for w in writes if not budget.reads_once(w)]
+    often = [budget.readings_of(w) for w in writes]
+    twice = sum(n > 1 for n in often)
     write_nbytes = sum(s.nbytes for s in shards)
     headers = sum(f.header_nbytes for s in sources for f in s.checkpoint.files)
     everything = sum(s.checkpoint.nbytes for s in sources)
@@ -104,8 +120,8 @@ def costs(
     coded = everything if keep.startswith("deltas") else 0
     kept = coded - (base if keep == "deltas" else 0)
     return Costs(
-        read_nbytes=sum(map(_read_nbytes, writes)) + sum(map(_read_nbytes, twice)) + coded,
-        read_twice=len(twice),
+        read_nbytes=sum(n * _read_nbytes(w) for n, w in zip(often, writes, strict=True)) + coded,
+        read_twice=twice,
         download_nbytes=sum(
             f.nbytes for s in sources for f in s.checkpoint.files if not f.in_cache
         ),
@@ -113,8 +129,8 @@ def costs(
         disk_nbytes=write_nbytes + kept + side_nbytes + _MANIFEST_NBYTES * (1 + len(writes)),
         memory_nbytes=_HEADER_COPIES * headers + max((_peak(w, budget) for w in writes), default=0),
         threads=budget.threads,
-        passes=2 if twice else 1,
-        barriers=1 if twice else 0,
+        passes=max(often, default=1),
+        barriers=int(any(not budget.reads_once(w) for w in writes)),
     )
 
 

@@ -18,6 +18,7 @@ from mdm_kit.ledger.manifest import Manifest
 from mdm_kit.ledger.products import Products
 from mdm_kit.methods.contract import Method
 from mdm_kit.methods.registry import methods
+from mdm_kit.planner.compat import any_compat
 from mdm_kit.planner.costs import Budget
 from mdm_kit.planner.parents import Parents
 from mdm_kit.planner.plan import Plan
@@ -207,6 +208,7 @@ def _replanned(
         memory_nbytes=settings.budget.memory_nbytes,
         given=given,
         known=products.leading(models),
+        compat=any_compat(parents.manifest.precision.compute),
     )
     edit = Edit(
         parents.manifest,

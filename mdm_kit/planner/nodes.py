@@ -36,10 +36,11 @@ class Delta:
 class Apply:
     """A method on k inputs; `compute` is the dtype of its arithmetic, by torch name.
 
-    `group` names the tensors that are solved together where the method needs their inner products:
-    the only barrier of a plan. It is None for a method that knows its coefficients beforehand;
-    `alone` is true where no other tensor can belong to it. `weights`, one per input, take the place
-    of what the method would say, where a merge is patched.
+    Behind `mergekit:` it is what each step of mergekit's own formula is rounded to. `group` names
+    the tensors that are solved together where the method needs their inner products: the only
+    barrier of a plan. It is None for a method that knows its coefficients beforehand; `alone` is
+    true where no other tensor can belong to it. `weights`, one per input, take the place of what
+    the method would say, where a merge is patched.
     """
 
     method: str

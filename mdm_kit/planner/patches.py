@@ -18,6 +18,7 @@ from mdm_kit.ledger.products import Products
 from mdm_kit.ledger.removal import leak, residue
 from mdm_kit.maths.orthogonal import Gram
 from mdm_kit.methods.contract import Method, NoParams
+from mdm_kit.planner.compat import any_compat
 from mdm_kit.planner.costs import costs
 from mdm_kit.planner.edits import Edit, Settings, check_names, method_of
 from mdm_kit.planner.layout import lay_out
@@ -152,6 +153,8 @@ def _refusal(manifest: Manifest, method: Method, mode: str) -> str:
     can = ", ".join(manifest.undo) or "nothing: write a recipe without the model and merge that"
     if manifest.patched:
         why = f"this merge was patched by {manifest.patched} already"
+    elif any_compat(manifest.precision.compute):
+        why = "it was made by --compat mergekit, whose steps each round, so no part can be taken off"
     elif mode in method.undo:
         why = "this merge keeps no inner products, which the weights without a model follow from"
     else:

@@ -13,6 +13,7 @@ from mdm_kit.ledger.products import Products
 from mdm_kit.methods.contract import Method, MethodParams
 from mdm_kit.methods.registry import methods
 from mdm_kit.planner.agreement import misfits
+from mdm_kit.planner.compat import as_in_mergekit, refusals
 from mdm_kit.planner.costs import DEFAULT_MEMORY_NBYTES, Budget, costs
 from mdm_kit.planner.layout import lay_out
 from mdm_kit.planner.nodes import Apply, Delta, Fold, Read, Same, Write
@@ -26,16 +27,6 @@ from mdm_kit.words import DTYPES, DType, Finding, Kind, Level, Place, TensorInfo
 
 DEFAULT_SHARD_NBYTES = 5_000_000_000
 """transformers and mergekit shard at 5 GB."""
-
-
-MERGEKIT_METHODS = frozenset(
-    {
-        *("slerp", "nuslerp", "multislerp", "karcher", "ties", "dare_linear", "dare_ties"),
-        *("della", "della_linear", "breadcrumbs", "breadcrumbs_ties", "sce", "model_stock"),
-        *("nearswap", "arcee_fusion", "ram", "ramplus_tl"),
-    }
-)
-"""What mergekit 0.1.5 has beyond ours; a recipe that names one is not misspelt."""
 
 
 def default_threads() -> int:
@@ -65,15 +56,18 @@ def make_plan(
     given: Mapping[str, Source] | None = None,
     filename: str = "recipe.yml",
     known: Products | None = None,
+    compat: bool = False,
 ) -> Plan:
     """Plan a merge from headers alone.
 
     `given` maps references, as the recipe writes them, to sources that are open already. `known`
-    are inner products of the first models, or of all. The plan
-    holds its sources open: close it. Everything found stands in `plan.findings`; a plan with errors
-    there has no shards, and `plan.check()` raises. Takes under 2 s for 10,000 tensors.
+    are inner products of the first models, or of all. With `compat` the arithmetic is mergekit's.
+    The plan holds its sources open: close it. Everything found stands in `plan.findings`; a plan
+    with errors there has no shards, and `plan.check()` raises. Takes under 2 s for 10,000 tensors.
     """
     method, parameters, found = _method_of(recipe)
+    if compat:
+        found += refusals(recipe, method)
     # The models are looked at even where the recipe is wrong: one report, not one after another.
     surveyed = survey(recipe, given)
     found += surveyed.findings
@@ -87,6 +81,8 @@ def make_plan(
     found += problems
     if _errors(found):
         return _empty(recipe, filename, found, surveyed)
+    if compat:
+        writes = [as_in_mergekit(w, recipe) for w in writes]
     shards = lay_out(writes, shard_nbytes)
     products = _usable(known or Products(), writes)
     complete = products.plain if len(products.models) == _n_models(writes) else ()
@@ -136,8 +132,6 @@ def _method_of(recipe: Recipe) -> tuple[Method | None, Parameters | None, list[F
     if method is None:
         message = f"there is no merge method {shown(name, 60)!r}{did_you_mean(name, methods())}"
         hint = f"methods: {', '.join(methods())}"
-        if name in MERGEKIT_METHODS:
-            message = f"the merge method {name!r} of mergekit is not available in this version"
         place = recipe.merge_method.place
         return None, None, [Finding(Level.ERROR, Kind.RECIPE, message, hint, place)]
     models = taking_part(recipe, method)
@@ -146,8 +140,8 @@ def _method_of(recipe: Recipe) -> tuple[Method | None, Parameters | None, list[F
 
 
 def taking_part(recipe: Recipe, method: Method) -> list[ModelEntry]:
-    """Return the models a method works on; the base has no delta against itself."""
-    if not method.needs_base or recipe.base_model is None:
+    """Return the listed models a method works on; the base has no delta against itself."""
+    if method.base in ("ignored", "counted") or recipe.base_model is None:
         return list(recipe.models)
     return [m for m in recipe.models if m.ref != recipe.base_model.ref]
 
@@ -159,7 +153,8 @@ def _count_findings(recipe: Recipe, method: Method, models: Sequence[ModelEntry]
         found.append(
             _wrong(f"{method.name} needs a base_model: the model all of them were made from", place)
         )
-    if recipe.ledger.startswith("deltas") and not method.needs_base:
+    deltas = method.takes_deltas(with_base=recipe.base_model is not None)
+    if recipe.ledger.startswith("deltas") and not deltas:
         found.append(
             _wrong(
                 f"ledger: {{keep: {recipe.ledger}}} keeps what models changed against a base, and "
@@ -173,7 +168,7 @@ def _count_findings(recipe: Recipe, method: Method, models: Sequence[ModelEntry]
         wanted = (
             f"{low}" if low == high else f"at least {low}" if high is None else f"{low} to {high}"
         )
-        beside = " beside the base" if method.needs_base else ""
+        beside = " beside the base" if method.needs_base or deltas else ""
         found.append(
             _wrong(f"{method.name} takes {wanted} model(s){beside}, found {len(models)}", place)
         )
@@ -199,9 +194,14 @@ def _writes(
     part = {m.name for m in taking_part(recipe, method)}
     by_entry = zip(recipe.models, surveyed.models, strict=True)
     models = tuple(s for entry, s in by_entry if entry.name in part)
-    base = surveyed.base if method.needs_base else None
-    everyone = (base, *models) if base else models
-    inputs = _Inputs(models, base, tuple(everyone))
+    base = surveyed.base
+    if base is not None and method.base == "first":
+        models = (base, *models)
+    if base is not None and method.base == "counted" and base not in models:
+        models = (*models, base)
+    if not method.takes_deltas(with_base=base is not None):
+        base = None
+    inputs = _Inputs(models, base, (base, *models) if base else models)
     # A base_model that a weight method does not read still names the tensors and gives the config.
     names = surveyed.donor.checkpoint.tensors
     place = depths(names)

@@ -60,10 +60,13 @@ class Weighing:
         """
         quiet = [name in silent for name in self.models]
         params = {name: _silenced(p, quiet) for name, p in self._params.items()}
+        coefficients = self._method.coefficients
+        if coefficients is None:
+            return {}
         if self._method.solve is None:
-            return {name: tuple(self._method.coefficients(p)) for name, p in params.items()}
+            return {name: tuple(coefficients(p)) for name, p in params.items()}
         return {
-            name: tuple(self._method.coefficients(params[name], group.basis))
+            name: tuple(coefficients(params[name], group.basis))
             for group in self.groups.values()
             for name in group.tensors
         }

@@ -59,9 +59,11 @@ def solve_group(
             f"{shown(name)}: the inner products of this group's changes leave float64's range; "
             "take a narrower scope, or look for huge numbers in the models"
         )
-    assert method.solve is not None  # noqa: S101 -- only methods with groups come here
-    basis = method.solve(joined, next(iter(params.values())))
-    weights = {t: tuple(method.coefficients(p, basis)) for t, p in params.items()}
+    solve, coefficients = method.solve, method.coefficients
+    assert solve is not None  # noqa: S101 -- only methods with groups come here
+    assert coefficients is not None  # noqa: S101
+    basis = solve(joined, next(iter(params.values())))
+    weights = {t: tuple(coefficients(p, basis)) for t, p in params.items()}
     return Group(basis, grams, weights, joined.largest_cosine(), condition(joined))
 
 

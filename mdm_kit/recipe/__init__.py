@@ -25,7 +25,7 @@ from mdm_kit.recipe.references import LocatedRef, check_path, check_revision, pa
 from mdm_kit.recipe.report import render
 from mdm_kit.recipe.rewriting import rewrite_references
 from mdm_kit.recipe.scalars import Scalar, WrongValue
-from mdm_kit.recipe.settings import CompiledSetting, Rule, compile_setting, resolve
+from mdm_kit.recipe.settings import CompiledSetting, Rule, compile_setting, origin, resolve
 
 __all__ = [
     "Addition",
@@ -51,6 +51,7 @@ __all__ = [
     "find_setting",
     "load_recipe_file",
     "nearest",
+    "origin",
     "parse_reference",
     "plain_setting",
     "quoted",

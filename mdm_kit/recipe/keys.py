@@ -14,23 +14,27 @@ class Refusal(NamedTuple):
 
 _LATER = "is not available in this version"
 
-MERGEKIT_KEYS = frozenset(
-    {
-        "merge_method",
-        "base_model",
-        "models",
-        "parameters",
-        "dtype",
-        "out_dtype",
-        "name",
-        "tokenizer",
-        "tokenizer_source",
-    }
-)
-"""Top-level keys that mergekit 0.1.5 knows and that are honoured here."""
+MERGEKIT_KEYS = {
+    "merge_method": "How the models are merged; mdm-kit methods NAME explains each method.",
+    "base_model": "The model the others were made from. It gives names, config and tokenizer.",
+    "models": "The models to merge, in order.",
+    "parameters": "Parameters of the method: for the whole merge, and for every model that does "
+    "not say otherwise.",
+    "dtype": "The dtype of the result; the arithmetic is float32 or better whatever stands here.",
+    "out_dtype": "The dtype of the result, where it is not that of dtype.",
+    "name": "What the merge is called.",
+    "tokenizer": "Where the result's tokenizer comes from.",
+    "tokenizer_source": "Where the result's tokenizer comes from, in one word.",
+}
+"""Top-level keys that mergekit 0.1.5 knows and that are honoured here, with what they mean."""
 
-OWN_KEYS = frozenset({"seed", "license", "ledger", "coefficients"})
-"""Top-level keys that mergekit does not know."""
+OWN_KEYS = {
+    "seed": "Decides what methods that draw by chance draw.",
+    "license": "The licence of the result, where the models' licences differ.",
+    "ledger": "What is kept beside the result, for taking models out of it again.",
+    "coefficients": "How the models' weights are found.",
+}
+"""Top-level keys that mergekit does not know, with what they mean."""
 
 TOP_KEYS = MERGEKIT_KEYS | OWN_KEYS
 
@@ -51,8 +55,36 @@ TOP_REFUSED = {
     "random_seed": Refusal("is not a key", "write seed: 0"),
 }
 
-ENTRY_KEYS = ("model", "name", "parameters")
+ENTRY_KEYS = {
+    "model": "The model: a Hub id or a folder, with @revision where a branch, tag or commit is "
+    "meant.",
+    "name": "What the model is called in reports, in the manifest and on the command line.",
+    "parameters": "This model's own parameters; they come before the recipe's.",
+}
 """Keys of one item of `models`."""
+
+REFERENCE_KEYS = {"model": "The model, a text or path and revision.", "lora": "A LoRA adapter."}
+"""Keys of a model reference that is written as a mapping."""
+
+PATH_KEYS = {
+    "path": "A Hub id or a folder, whatever signs its name holds.",
+    "revision": "A branch, tag or commit on the Hub.",
+}
+"""Keys of a path that is written as a mapping."""
+
+FILTER_KEYS = {
+    "filter": "A part of a tensor's name; the first filter that fits wins. Left out, or *, it fits "
+    "every tensor.",
+    "value": "The value for these tensors, or a list of values from the first layer to the last.",
+}
+"""Keys of a value for the tensors of some names."""
+
+TOKENIZER_KEYS = {"source": "Whose tokenizer the result has."}
+LEDGER_KEYS = {
+    "keep": "references: names and digests, and what the method measured. deltas: the models "
+    "besides, losslessly. deltas+base: the base too. none: nothing.",
+}
+COEFFICIENTS_KEYS = {"method": "fixed: the weights are those of the recipe."}
 
 ENTRY_REFUSED = {
     "layer_range": Refusal(_LATER, "it belongs to 'slices'; whole models are merged here"),

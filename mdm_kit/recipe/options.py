@@ -75,7 +75,7 @@ def read_license(node: Node, found: Collector) -> str | None:
 def read_ledger(node: Node, found: Collector) -> str:
     """Return what the ledger keeps: `references`, `deltas`, `deltas+base` or `none`."""
     mapping = _mapping("ledger", node, "ledger: {keep: references}", found)
-    keep = mapping and known_entries(mapping, ("keep",), {}, "of ledger", found).get("keep")
+    keep = mapping and known_entries(mapping, keys.LEDGER_KEYS, {}, "of ledger", found).get("keep")
     default = keys.LEDGER_KEEPS[0]
     if not keep:
         return default
@@ -88,7 +88,8 @@ def check_coefficients(node: Node, found: Collector) -> None:
     mapping = _mapping("coefficients", node, "coefficients: {method: fixed}", found)
     if mapping is None:
         return
-    method = known_entries(mapping, ("method",), {}, "of coefficients", found).get("method")
+    known = keys.COEFFICIENTS_KEYS
+    method = known_entries(mapping, known, {}, "of coefficients", found).get("method")
     if method is not None:
         options, later = keys.COEFFICIENT_METHODS, keys.COEFFICIENT_METHODS_LATER
         _choice("coefficients.method", method, options, later, found)
@@ -99,8 +100,8 @@ def check_tokenizer(node: Node, found: Collector) -> None:
     mapping = _mapping("tokenizer", node, "tokenizer: {source: base}", found)
     if mapping is None:
         return
-    known = ("source",)
-    values = known_entries(mapping, known, keys.TOKENIZER_REFUSED, "of tokenizer", found)
+    known, refused = keys.TOKENIZER_KEYS, keys.TOKENIZER_REFUSED
+    values = known_entries(mapping, known, refused, "of tokenizer", found)
     if source := values.get("source"):
         check_tokenizer_source(source, found, "tokenizer.source")
 

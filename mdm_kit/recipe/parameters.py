@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from mdm_kit.recipe.keys import FILTER_KEYS
 from mdm_kit.recipe.model import Filtered, Filters, Gradient, Parameter, Setting
 from mdm_kit.recipe.quoting import seen
 from mdm_kit.recipe.scalars import Scalar
@@ -13,7 +14,6 @@ from mdm_kit.recipe.yaml_nodes import MappingNode, Node, SequenceNode, kind_of
 if TYPE_CHECKING:
     from mdm_kit.recipe.collector import Collector
 
-_FILTER_KEYS = ("filter", "value")
 _FILTER_FORM = "values by tensor name are written [{filter: mlp, value: 0.5}, {value: 1.0}]"
 _GRADIENT_FORM = "a gradient is a flat list, one value per anchor layer: [0, 0.5, 1]"
 
@@ -80,12 +80,12 @@ def _read_filters(node: SequenceNode, what: str, found: Collector) -> Filters | 
 
 def _read_filtered(node: MappingNode, what: str, found: Collector) -> Filtered | None:
     parts = {key.text: value for key, value in node.entries}
-    unknown = [key for key, _ in node.entries if key.text not in _FILTER_KEYS]
-    if unknown and not parts.keys() & set(_FILTER_KEYS):
+    unknown = [key for key, _ in node.entries if key.text not in FILTER_KEYS]
+    if unknown and not parts.keys() & FILTER_KEYS.keys():
         found.error(f"{what} is a mapping of other keys", node.place, _FILTER_FORM)
         return None
     for key in unknown:
-        found.unknown_key(key, _FILTER_KEYS, f"in a filter of {what}")
+        found.unknown_key(key, FILTER_KEYS, f"in a filter of {what}")
     if "value" not in parts and not unknown:
         found.error(f"a filter of {what} has no 'value'", node.place, _FILTER_FORM)
         return None

@@ -11,6 +11,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from mdm_kit.recipe.keys import PATH_KEYS, REFERENCE_KEYS
 from mdm_kit.recipe.nearest import did_you_mean
 from mdm_kit.recipe.quoting import seen
 from mdm_kit.recipe.scalars import Scalar, WrongValue
@@ -36,8 +37,6 @@ _AS_MAPPING = (
     "if the sign belongs to the name, write it as a mapping: "
     "{model: {path: ..., revision: ...}, lora: {path: ...}}"
 )
-_MODEL_KEYS = ("model", "lora")
-_PATH_KEYS = ("path", "revision")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +154,7 @@ def _read_mapping(node: MappingNode, what: str, found: Collector) -> LocatedRef 
     """Read `{model: ..., lora: ...}` or the short `{path, revision}`."""
     entries = {key.text: value for key, value in node.entries}
     short = "model" not in entries and "path" in entries
-    known = _PATH_KEYS if short else _MODEL_KEYS
+    known = PATH_KEYS if short else REFERENCE_KEYS
     clean = True
     for key, _ in node.entries:
         if key.text in known:
@@ -198,8 +197,8 @@ def _read_path(node: Node, what: str) -> tuple[str, str | None]:
         raise WrongValue(f"expected {what}, found {kind_of(node)}")
     entries = {key.text: value for key, value in node.entries}
     for key in entries:
-        if key not in _PATH_KEYS:
-            raise WrongValue(f"unknown key '{seen(key)}'{did_you_mean(key, _PATH_KEYS)}")
+        if key not in PATH_KEYS:
+            raise WrongValue(f"unknown key '{seen(key)}'{did_you_mean(key, PATH_KEYS)}")
     path, revision = entries.get("path"), entries.get("revision")
     if not isinstance(path, Scalar) or path.is_null:
         raise WrongValue(f"{what} has no path", "write owner/name or a folder")

@@ -110,6 +110,18 @@ def resolve(
     return None
 
 
+def origin(levels: Sequence[Setting | None], tensor_name: str) -> tuple[int, str | None] | None:
+    """Return which level sets a parameter for a tensor, and by which filter of its, if by one.
+
+    None if no level does, so that the parameter has its default.
+    """
+    for i, setting in enumerate(levels):
+        for pattern, _ in _flat([setting]):
+            if pattern is None or (tensor_name and pattern in tensor_name):
+                return i, pattern
+    return None
+
+
 def _flat(levels: Sequence[Setting | None]) -> Iterator[tuple[str | None, tuple[Scalar, ...]]]:
     """Yield filter and scalars of every rule of every level, `*` as None."""
     for setting in levels:

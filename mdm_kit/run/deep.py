@@ -51,7 +51,8 @@ def remade(
         made = plan_rebuild(parents, Products(), (), settings)
     with made as plan:
         plan.check()
-        work = Work(kernels_of(pick_device("cpu")), {s.name: s.source for s in plan.sources})
+        sources = {s.name: s.source for s in plan.sources}
+        work = Work(kernels_of(pick_device("cpu")), sources, seed=plan.recipe.seed)
         measure_before(plan.writes, work, plan.budget, None, Silent())
         faults = _tensor_faults(manifest, _digests(plan, work, advance))
         if manifest.patched:

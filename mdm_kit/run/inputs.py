@@ -32,6 +32,11 @@ class Inputs:
         self._loans: list[Loan] = []
 
     @property
+    def sources(self) -> list[str]:
+        """Return the name of each input's source."""
+        return [r.info.source for r in self._reads]
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all inputs together."""
         return sum(self.count * DTYPES[d].bits // 8 for d in self.dtypes)

@@ -26,6 +26,7 @@ from mdm_kit.ledger.manifest import MANIFEST_SCHEMA, Manifest, plain
 from mdm_kit.ledger.products import Products
 from mdm_kit.maths.orthogonal import Gram
 from mdm_kit.methods.registry import methods
+from mdm_kit.planner.compat import any_compat
 from mdm_kit.planner.nodes import Same
 from mdm_kit.planner.plan import Plan, PlannedSource
 from mdm_kit.planner.solving import Group, is_blurred
@@ -103,6 +104,8 @@ def _undo(plan: Plan, *, patched: bool, weighed: bool) -> list[Mode]:
     method = methods()[plan.method]
     if patched or (method.solve is not None and not weighed):
         return ["rebuild"]
+    if any_compat(_precision(plan).compute):
+        return [mode for mode in method.undo if mode == "rebuild"]
     return list(method.undo)
 
 

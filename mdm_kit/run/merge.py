@@ -72,7 +72,7 @@ def run_plan(
     witnesses = {s.name: s.source.witness() for s in plan.sources}
     key = _key(plan, witnesses, chosen.partition(":")[0])
     sources = {s.name: s.source for s in plan.sources}
-    work = Work(kernels_of(chosen), sources, known=plan.known)
+    work = Work(kernels_of(chosen), sources, known=plan.known, seed=plan.recipe.seed)
     with Stage(out) as stage, stage.told():
         try:
             journal = _journal(stage, key, restart)

@@ -11,7 +11,7 @@ from mdm_kit.planner.layout import Shard
 from mdm_kit.run.executor import stream
 from mdm_kit.run.journal import Journal
 from mdm_kit.run.progress import Progress
-from mdm_kit.run.tile import Batch, Batches, MeasureTile, Tile, measure_tiles_of, tiles_of
+from mdm_kit.run.tile import Batches, Job, Tile, measure_tiles_of, stage_tiles_of, tiles_of
 from mdm_kit.run.work import Work
 
 
@@ -58,12 +58,12 @@ def write_shards(
     return digests
 
 
-def jobs_of(shard: Shard, work: Work, budget: Budget) -> Iterator[Batch | MeasureTile]:
+def jobs_of(shard: Shard, work: Work, budget: Budget) -> Iterator[Job]:
     """Yield a shard's work in the order of its bytes, for `stream`.
 
-    A large tensor that is measured on the way comes twice, to be measured and to be folded soon
-    after, when the system still holds its bytes in memory. The measuring of one tensor stands
-    before the folds of the one before it, so that no worker waits for another's last products.
+    A large tensor that is measured on the way comes more than once, to be measured and to be
+    merged soon after, when the system still holds its bytes in memory. Its first reading stands
+    before the merging of the tensor before it, so that no worker waits for another's last tile.
     """
     batches = Batches(len(shard.header))
     waiting: list[Tile] = []
@@ -73,10 +73,19 @@ def jobs_of(shard: Shard, work: Work, budget: Budget) -> Iterator[Batch | Measur
         apply = write.apply()
         unsolved = apply is not None and apply.group is not None and write.name not in work.weights
         measured = work.tally(write, exact=False) if unsolved else None
-        if measured is not None and write.n_elements > size:
+        course = work.course_of(write)
+        large = write.n_elements > size
+        staged = course if large else None
+        if measured is not None and large:
             yield from measure_tiles_of(measured, size)
+        if staged is not None and staged.stages:
+            yield from stage_tiles_of(staged, 0, size)
         yield from batches.of(waiting)
-        waiting = list(tiles_of(write, size, measured))
+        if staged is not None and len(staged.stages) > 1:
+            yield from batches.rest()  # else they would wait for the stages
+            for i in range(1, len(staged.stages)):
+                yield from stage_tiles_of(staged, i, size)
+        waiting = list(tiles_of(write, size, measured, course))
     yield from batches.of(waiting)
     yield from batches.rest()
 

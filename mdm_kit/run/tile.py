@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mdm_kit.bundle.direct_file import ALIGNMENT
 from mdm_kit.planner.nodes import Write
+from mdm_kit.run.course import Course, tiles
 from mdm_kit.run.tally import Tally
 from mdm_kit.words import DTYPES
 
@@ -21,12 +22,14 @@ class Tile:
 
     `measured` is there where the tensor's coefficients come from inner products taken on the way:
     by tiles that stand before this one, or, where this tile is the whole tensor, from its bytes.
+    `course` is there where the tensor's method has a rule.
     """
 
     write: Write
     start: int
     count: int
     measured: Tally | None = None
+    course: Course | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -64,6 +67,26 @@ class MeasureTile:
 
 
 @dataclass(frozen=True, slots=True)
+class StageTile:
+    """Elements of a tensor for one stage of its course, which is its `index`th."""
+
+    course: Course
+    index: int
+    start: int
+    count: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of output: none."""
+        return 0
+
+    @property
+    def lead(self) -> int:
+        """Room in front of the output: none."""
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Tiles that follow each other in the output, the first of them at byte `at` of the file."""
 
@@ -81,17 +104,27 @@ class Batch:
         return sum(t.nbytes for t in self.tiles)
 
 
-def tiles_of(write: Write, size: int, measured: Tally | None = None) -> Iterator[Tile]:
+Job = Batch | MeasureTile | StageTile
+
+
+def tiles_of(
+    write: Write, size: int, measured: Tally | None = None, course: Course | None = None
+) -> Iterator[Tile]:
     """Yield tiles of `size` elements, first element first; none for an empty tensor."""
-    for start in range(0, write.n_elements, size):
-        yield Tile(write, start, min(size, write.n_elements - start), measured)
+    for start, count in tiles(write.n_elements, size):
+        yield Tile(write, start, count, measured, course)
+
+
+def stage_tiles_of(course: Course, index: int, size: int) -> Iterator[StageTile]:
+    """Yield the tiles of a stage, of about `size` elements."""
+    for start, count in tiles(course.write.n_elements, course.stages[index].tile(size)):
+        yield StageTile(course, index, start, count)
 
 
 def measure_tiles_of(into: Tally, size: int) -> Iterator[MeasureTile]:
     """Yield what is measured of a tensor, first element first; none for an empty tensor."""
-    n = into.write.n_elements
-    for start in range(0, n, size):
-        yield MeasureTile(into, start, min(size, n - start))
+    for start, count in tiles(into.write.n_elements, size):
+        yield MeasureTile(into, start, count)
 
 
 class Batches:

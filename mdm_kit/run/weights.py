@@ -23,7 +23,9 @@ def known_weights(apply: Apply) -> Weights:
     """Return the weights of a node that needs nothing but its parameters for them."""
     if apply.weights is not None:
         return Weights(apply.weights, apply.compute == "float64")
-    values = tuple(methods()[apply.method].coefficients(apply.params))
+    coefficients = methods()[apply.method].coefficients
+    assert coefficients is not None  # noqa: S101 -- a rule has a course instead
+    values = tuple(coefficients(apply.params))
     return Weights(values, apply.compute == "float64" or too_coarse(values, None))
 
 

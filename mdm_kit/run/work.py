@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -15,17 +14,17 @@ from mdm_kit.ledger.products import Products
 from mdm_kit.maths.orthogonal import Gram
 from mdm_kit.planner.nodes import Apply, Fold, Read, Same, Write
 from mdm_kit.planner.solving import Group, is_blurred
+from mdm_kit.run.course import Borrow, Course, Stage
+from mdm_kit.run.courses import course_of
 from mdm_kit.run.executor import Bytes
 from mdm_kit.run.inputs import Inputs
+from mdm_kit.run.not_finite import not_finite
 from mdm_kit.run.profile import Profile
 from mdm_kit.run.tally import Tally
-from mdm_kit.run.tile import Batch, MeasureTile, Tile, measure_tiles_of
+from mdm_kit.run.tile import Job, MeasureTile, StageTile, Tile, measure_tiles_of
 from mdm_kit.run.weights import Weights, known_weights, solve_groups
 from mdm_kit.sources import Source
-from mdm_kit.words import DTYPES, shown
-
-_TOO_LARGE = {"BF16": 3.3961775292304957e38, "F16": 65520.0, "F32": 3.4028235677973366e38}
-"""Magnitudes that round to infinity: the middle between the largest number and the next power."""
+from mdm_kit.words import shown
 
 
 class Kernels(Protocol):
@@ -60,7 +59,8 @@ class Work:
     """Does the jobs of a merge.
 
     `grams`, `exact` (compensated sums) and `weights`, all by tensor name, and `groups` grow by what
-    is measured on the way. `known` are products of the first models, from an earlier merge.
+    is measured on the way. `known` are products of the first models, from an earlier merge. Folds
+    run on the device of the `kernels`, rules on the CPU.
     """
 
     kernels: Kernels
@@ -71,9 +71,14 @@ class Work:
     exact: dict[str, Gram] = field(default_factory=dict)
     groups: dict[str, Group] = field(default_factory=dict)
     profile: Profile = field(default_factory=Profile)
+    seed: int = 0
     _known: dict[tuple[int, str], Weights] = field(default_factory=dict)
 
-    def __call__(self, job: Batch | MeasureTile, out: Bytes) -> None:
+    def course_of(self, write: Write) -> Course | None:
+        """Return how a tensor whose method has a rule is read and written, else None."""
+        return course_of(write, self.seed)
+
+    def __call__(self, job: Job, out: Bytes) -> None:
         """Measure a tile, or fill `out` (job.nbytes,) with the bytes of a batch.
 
         Raises `MisfitError` where tensors that are copied differ, `NotFiniteError` where a result
@@ -81,6 +86,9 @@ class Work:
         """
         if isinstance(job, MeasureTile):
             self._measure(job)
+            return
+        if isinstance(job, StageTile):
+            self._stage(job)
             return
         at = 0
         for tile in job.tiles:
@@ -96,6 +104,43 @@ class Work:
             tile.into.give_up()
             raise
 
+    def _stage(self, tile: StageTile) -> None:
+        course, stage = tile.course, tile.course.stages[tile.index]
+        try:
+            borrow = self._borrower(course.write)
+            course.settle(tile.index, borrow, tile.count)
+            with borrow(tile.start, tile.count) as inputs:
+                self._read_stage(stage, inputs, tile.start)
+        except BaseException:
+            stage.give_up()
+            raise
+
+    def _read_stage(self, stage: Stage, inputs: Inputs, start: int) -> None:
+        with self.profile.during("measure", inputs.nbytes):
+            stage.read(inputs, start)
+        stage.done(inputs.count)
+
+    def _borrower(self, write: Write) -> Borrow:
+        reads, _ = inputs_of(write)
+        return lambda start, count: self._inputs(reads, start, count)
+
+    def _fill(self, tile: Tile, course: Course, out: Bytes) -> None:
+        """Write a tile of a tensor with a rule; all its stages too where it is the whole tensor."""
+        apply, dtype = tile.write.apply(), tile.write.dtype
+        wide = apply is not None and apply.compute == "float64"
+        borrow = self._borrower(tile.write)
+        with borrow(tile.start, tile.count) as inputs:
+            for i, stage in enumerate(course.stages if tile.is_whole else ()):
+                course.settle(i, borrow, tile.count)
+                self._read_stage(stage, inputs, 0)
+            course.settle(len(course.stages), borrow, tile.count)
+            with self.profile.during("fold", inputs.nbytes):
+                finite = course.fill(inputs, tile.start, out, dtype, wide=wide)
+            if not finite:
+                values = np.empty(tile.count)
+                course.fill(inputs, tile.start, values.view(np.uint8), "F64", wide=True)
+                raise NotFiniteError(not_finite(tile, inputs, values))
+
     def _measure_inputs(self, into: Tally, start: int, inputs: Inputs) -> None:
         apply = into.write.apply()
         wide = apply is not None and apply.compute == "float64"
@@ -105,6 +150,9 @@ class Work:
         into.done(inputs.count)
 
     def _write(self, tile: Tile, out: Bytes) -> None:
+        if tile.course is not None:
+            self._fill(tile, tile.course, out)
+            return
         reads, base = inputs_of(tile.write)
         apply = tile.write.apply()
         with self._inputs(reads, tile.start, tile.count) as inputs:
@@ -116,7 +164,11 @@ class Work:
             with self.profile.during("fold", inputs.nbytes):
                 finite = self.kernels.fold(inputs, out, dtype, base=base, weights=weights)
             if not finite:
-                raise NotFiniteError(self._not_finite(tile, inputs, base, weights))
+                values = np.empty(tile.count)
+                wide = Weights(weights.values, True)
+                room = values.view(np.uint8)
+                self.kernels.fold(inputs, room, "F64", base=base, weights=wide)
+                raise NotFiniteError(not_finite(tile, inputs, values))
 
     def _inputs(self, reads: Sequence[Read], start: int, count: int) -> Inputs:
         inputs = Inputs(self.sources, reads, start, count)
@@ -161,27 +213,6 @@ class Work:
                 self._measure(part)
             self.exact[name] = exact.gram()
         self.solve([tile.write])
-
-    def _not_finite(self, tile: Tile, inputs: Inputs, base: bool, weights: Weights) -> str:
-        values = np.empty(tile.count)
-        self.kernels.fold(
-            inputs, values.view(np.uint8), "F64", base=base, weights=Weights(weights.values, True)
-        )
-        parents = ", ".join(shown(r.info.source) for r in tile.write.reads())
-        bad = np.flatnonzero(~(np.abs(values) < _TOO_LARGE.get(tile.write.dtype, math.inf)))
-        if not bad.size:
-            return (
-                f"{shown(tile.write.name)}: a step of the float32 arithmetic left its range, made "
-                f"from {parents}, although the result would not; "
-                "write dtype: float64 and the out_dtype you want"
-            )
-        at = int(bad[0])
-        return (
-            f"{shown(tile.write.name)}: element {tile.start + at} of the result is {values[at]:g}, "
-            f"made from {parents}; every merged value must be a finite "
-            f"{DTYPES[tile.write.dtype].torch_name}. Look for NaN or infinity in these models, "
-            "smaller weights, or an out_dtype with a wider range"
-        )
 
 
 def _copy_equal(tile: Tile, reads: tuple[Read, ...], inputs: Inputs, out: Bytes) -> None:

@@ -245,8 +245,3 @@ def test_int8_mask_is_accepted_by_every_method(tmp_path: Path) -> None:
     with mdm_kit.plan(two(tmp_path, extra="parameters: {int8_mask: true}")) as plan:
         assert plan.exit_code == 0
         assert any("'int8_mask' changes nothing" in f.message for f in plan.findings)
-
-
-def test_a_method_of_mergekits_is_not_called_a_slip(tmp_path: Path) -> None:
-    with pytest.raises(mdm_kit.errors.RecipeError, match="'ties' of mergekit is not available"):
-        mdm_kit.plan(two(tmp_path, "ties"))

@@ -131,7 +131,7 @@ def test_keys_that_are_refused_by_name(key: str) -> None:
     assert "unknown" not in message
 
 
-@pytest.mark.parametrize("key", sorted(TOP_KEYS - {"merge_method", "models"}))
+@pytest.mark.parametrize("key", sorted(TOP_KEYS.keys() - {"merge_method", "models"}))
 def test_null_is_as_good_as_absent(key: str) -> None:
     parsed = with_line(f"{key}: null")
     assert parsed.findings == ()

@@ -14,6 +14,7 @@ from mdm_kit.recipe import (
     Scalar,
     Setting,
     compile_setting,
+    origin,
     resolve,
 )
 from mdm_kit.words import Kind, Level, Place
@@ -96,6 +97,15 @@ def test_levels_fall_through_where_no_filter_fits() -> None:
 def test_a_level_that_fits_hides_the_next() -> None:
     compiled, _ = compile_setting([filters((None, "1")), Scalar("2")], Scalar.as_number)
     assert compiled.at("anything", 0) == 1
+
+
+def test_the_level_and_filter_a_value_comes_from() -> None:
+    own, whole = filters(("mlp", "1"), ("q", "2")), filters(("norm", "3"), (None, "4"))
+    assert origin([own, whole], "a.mlp") == (0, "mlp")
+    assert origin([own, whole], "a.norm") == (1, "norm")
+    assert origin([own, whole], "a.o") == (1, None)
+    assert origin([own, None], "a.o") is None
+    assert origin([Scalar("1"), whole], "a.norm") == (0, None)
 
 
 def test_constants_know_it() -> None:

@@ -10,31 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from mdm_kit.maths.kernels.jit import U16, F32s, F64s, array_at, kernel
-from mdm_kit.maths.kernels.lanes import (
-    largest_bits,
-    round_to_bf16,
-    round_to_f16,
-    round_to_odd,
-    widen,
-    widen64,
-    widened,
-)
-from mdm_kit.maths.layouts import BF16, F16, F32, F64, FOLD_ROW
-
-_LIMITS = (
-    0x7F800000,  # F32: infinity
-    0x7F7F8000,  # BF16: the middle between the largest number and the next power of two
-    0x477FF000,  # F16: 65520, the middle above 65504
-    0,
-)
-"""Float32 magnitudes, as bits, from which on a value is not finite in the output's dtype."""
-
-
-@kernel
-def _limit(code: int) -> int:
-    if code == F32:
-        return _LIMITS[F32]
-    return _LIMITS[BF16] if code == BF16 else _LIMITS[F16]
+from mdm_kit.maths.kernels.lanes import widen, widen64, widened
+from mdm_kit.maths.kernels.storing import store32, store64
+from mdm_kit.maths.layouts import BF16, FOLD_ROW
 
 
 @kernel
@@ -110,7 +88,7 @@ def fold32(
     at, dtypes = array_at(addresses, k, np.int64), array_at(codes, k, np.int64)
     w = array_at(weights, k - base, np.float64)
     rows = array_at(scratch, 4 * FOLD_ROW, np.float32)
-    top = np.int32(0)
+    bad = 0
     for start in range(0, n, FOLD_ROW):
         m = min(FOLD_ROW, n - start)
         x, b = rows[:m], rows[FOLD_ROW : FOLD_ROW + m]
@@ -128,16 +106,9 @@ def fold32(
         if base:
             for j in range(m):
                 acc[j] = b[j] + acc[j]
-        top = max(top, largest_bits(acc))
-        if out_code == BF16:
-            round_to_bf16(acc, array_at(out + start * 2, m, np.uint16))
-        elif out_code == F16:
-            round_to_f16(acc, array_at(out + start * 2, m, np.uint16), spare)
-        else:
-            o32 = array_at(out + start * 4, m, np.float32)
-            for j in range(m):
-                o32[j] = acc[j]
-    return 1 if top < _limit(out_code) else 0
+        if not store32(acc, spare, spare, out, start, out_code):
+            bad += 1
+    return 1 if bad == 0 else 0
 
 
 def fold64(
@@ -156,7 +127,6 @@ def fold64(
     w = array_at(weights, k - base, np.float64)
     rows = array_at(scratch, 3 * FOLD_ROW, np.float64)
     narrow_rows = array_at(scratch + 3 * FOLD_ROW * 8, 2 * FOLD_ROW, np.float32)
-    top = np.int32(0)
     bad = 0
     for start in range(0, n, FOLD_ROW):
         m = min(FOLD_ROW, n - start)
@@ -171,22 +141,6 @@ def fold64(
         if base:
             for j in range(m):
                 acc[j] = b[j] + acc[j]
-        if out_code == F64:
-            o64 = array_at(out + start * 8, m, np.float64)
-            for j in range(m):
-                o64[j] = acc[j]
-                bad += 0 if abs(acc[j]) < np.inf else 1
-        elif out_code == F32:
-            o32 = array_at(out + start * 4, m, np.float32)
-            for j in range(m):
-                narrow[j] = np.float32(acc[j])
-                o32[j] = narrow[j]
-            top = max(top, largest_bits(narrow))
-        else:
-            round_to_odd(acc, narrow)
-            top = max(top, largest_bits(narrow))
-            if out_code == BF16:
-                round_to_bf16(narrow, array_at(out + start * 2, m, np.uint16))
-            else:
-                round_to_f16(narrow, array_at(out + start * 2, m, np.uint16), spare)
-    return 1 if bad == 0 and (out_code == F64 or top < _limit(out_code)) else 0
+        if not store64(acc, narrow, spare, out, start, out_code):
+            bad += 1
+    return 1 if bad == 0 else 0

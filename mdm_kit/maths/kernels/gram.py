@@ -24,6 +24,7 @@ def gram_blocks(
     addresses: int,
     codes: int,
     k: int,
+    base: int,
     known: int,
     n: int,
     wide: int,
@@ -31,18 +32,19 @@ def gram_blocks(
     out: int,
     scratch: int,
 ) -> int:
-    """Write each block's inner products of the k - 1 deltas of n elements; return 0.
+    """Write each block's inner products of the deltas of n elements; return 0.
 
     Those of the first `known` deltas among one another are left out.
 
-    Inputs are given as in `fold32`: the base, then the models. Deltas are formed in float32, in
+    Inputs are given as in `fold32`: the base, then the models; where `base` is 0 all of the k are
+    models, and taken as they are. Deltas are formed in float32, in
     float64 where `wide` is 1. Where `exact` is 1 sums are compensated (two words). `out` takes
     (blocks, pairs) float64, pairs in the order (0,0), (1,0), (1,1), (2,0), ... of what is not
     known; `scratch` is `gram_scratch_nbytes(k)` long.
     """
     at, dtypes = array_at(addresses, k, np.int64), array_at(codes, k, np.int64)
-    n_deltas = k - 1
-    pairs = n_deltas * k // 2 - known * (known + 1) // 2
+    n_deltas = k - base
+    pairs = n_deltas * (n_deltas + 1) // 2 - known * (known + 1) // 2
     n_blocks = (n + BLOCK - 1) // BLOCK
     narrow = array_at(scratch, 2 * ROW, np.float32)
     base64 = array_at(scratch + ROW * 8, ROW, np.float64)
@@ -61,22 +63,25 @@ def gram_blocks(
         for start in range(block * BLOCK, end, ROW):
             m = min(ROW, end - start)
             base32, x32, b64 = narrow[:m], narrow[ROW : ROW + m], base64[:m]
-            if wide:
+            if not base:
+                for j in range(m):
+                    base32[j], b64[j] = np.float32(0.0), 0.0
+            elif wide:
                 widen64(at[0], start, dtypes[0], base32, b64)
             else:
                 widen(at[0], start, dtypes[0], base32)
             for i in range(n_deltas):
                 d = deltas[i * ROW : i * ROW + m]
                 if wide:
-                    widen64(at[i + 1], start, dtypes[i + 1], x32, d)
+                    widen64(at[i + base], start, dtypes[i + base], x32, d)
                     for j in range(m):
                         d[j] = d[j] - b64[j]
-                elif dtypes[i + 1] == BF16:
-                    raw = array_at(at[i + 1] + start * 2, m, np.uint16)
+                elif dtypes[i + base] == BF16:
+                    raw = array_at(at[i + base] + start * 2, m, np.uint16)
                     for j in range(m):
                         d[j] = np.float64(np.float32(widened(raw[j]) - base32[j]))
                 else:
-                    widen(at[i + 1], start, dtypes[i + 1], x32)
+                    widen(at[i + base], start, dtypes[i + base], x32)
                     for j in range(m):
                         d[j] = np.float64(np.float32(x32[j] - base32[j]))
             p = 0

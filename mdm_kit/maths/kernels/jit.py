@@ -19,6 +19,7 @@ from numba.np import arrayobj
 from numpy.typing import NDArray
 
 U16 = NDArray[np.uint16]
+U32s = NDArray[np.uint32]
 F32s = NDArray[np.float32]
 F64s = NDArray[np.float64]
 I64s = NDArray[np.int64]

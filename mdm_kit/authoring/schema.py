@@ -1,0 +1,116 @@
+"""The JSON Schema of a recipe, for editors that complete and check YAML while it is written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mdm_kit.authoring.forms import (
+    Schema,
+    inert,
+    mapping,
+    name,
+    options,
+    parameter,
+    reference,
+    settings,
+)
+from mdm_kit.methods.registry import methods
+from mdm_kit.planner.parameters import INERT_EVERYWHERE
+from mdm_kit.recipe import keys
+from mdm_kit.recipe.models import MAX_MODELS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mdm_kit.methods.contract import Method, ParamSpec
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def recipe_schema() -> Schema:
+    """Return the JSON Schema (draft 2020-12) of a recipe as this version reads it.
+
+    It knows every key, the methods that are installed and each one's parameters. What only models
+    can tell, as the names of their tensors, is left to `plan`. It is stricter than the reader where
+    the reader is kind: numbers stand without quotes, booleans are `true` and `false`, and a key
+    without a value is left out.
+    """
+    known = methods()
+    entry = {"model": {"$ref": "#/$defs/reference"}, "name": name(), "parameters": _any_mapping()}
+    forms: dict[str, Schema] = {
+        **options(),
+        "merge_method": {
+            "enum": list(known),
+            "enumDescriptions": [m.title for m in known.values()],
+        },
+        "base_model": {"$ref": "#/$defs/reference"},
+        "models": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": MAX_MODELS,
+            "items": mapping(keys.ENTRY_KEYS, entry, required=("model",)),
+        },
+        "parameters": _any_mapping(),
+    }
+    return {
+        "$schema": DIALECT,
+        "title": "mdm_kit recipe",
+        "description": "Merges fine-tuned models; mdm-kit plan says what it would do.",
+        **mapping(keys.TOP_KEYS, forms, required=("merge_method", "models")),
+        "not": {"required": ["tokenizer", "tokenizer_source"]},
+        "allOf": [
+            {
+                "if": {
+                    "properties": {"merge_method": {"const": method.name}},
+                    "required": ["merge_method"],
+                },
+                "then": {"$ref": f"#/$defs/method-{method.name}"},
+            }
+            for method in known.values()
+        ],
+        "$defs": {
+            "reference": reference(),
+            **settings(spec for method in known.values() for spec in method.params.specs()),
+            **{f"method-{method.name}": _of_method(method) for method in known.values()},
+        },
+    }
+
+
+def _any_mapping() -> Schema:
+    """Return what parameters are before it is known whose: the method's part names them."""
+    return {"type": "object"}
+
+
+def _of_method(method: Method) -> Schema:
+    """Return what a recipe with this method must be, beyond what every recipe must be."""
+    specs = method.params.specs()
+    models = {"items": {"properties": {"parameters": _parameters(s for s in specs if s.per_model)}}}
+    shared = [s.name for s in specs if s.required and not s.per_model]
+    whole = _parameters(specs) | ({"required": shared} if shared else {})
+    required = [*(["base_model"] if method.needs_base else []), *(["parameters"] if shared else [])]
+    made: Schema = {
+        "properties": {
+            "merge_method": {"description": method.doc.strip()},
+            "models": models | _numbers(method),
+            "parameters": whole,
+        }
+    }
+    if not method.takes_deltas(with_base=True):
+        without = [k for k in keys.LEDGER_KEEPS if not k.startswith("deltas")]
+        made["properties"]["ledger"] = {"properties": {"keep": {"enum": without}}}
+    return made | ({"required": required} if required else {})
+
+
+def _numbers(method: Method) -> Schema:
+    """Return how many models the list may hold; the base may stand among them."""
+    bounds: Schema = {"minItems": method.min_models}
+    if method.max_models is not None:
+        listed = method.base in ("first", "origin", "optional")
+        bounds["maxItems"] = method.max_models + listed
+    return bounds
+
+
+def _parameters(specs: Iterable[ParamSpec]) -> Schema:
+    known = {spec.name: parameter(spec) for spec in specs}
+    carried = {name: inert(why) for name, why in INERT_EVERYWHERE.items() if name not in known}
+    return {"type": "object", "properties": known | carried, "additionalProperties": False}

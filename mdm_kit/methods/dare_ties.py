@@ -1,0 +1,30 @@
+"""DARE-TIES: drop each change by chance, stretch what is left, then elect signs as TIES does.
+
+Each element of a task vector is kept with probability `density`, by a draw that depends on the
+recipe's `seed`, the tensor's and the model's name, and the element alone. What is kept is stretched
+to the task vector's sum of magnitudes, about 1/`density` (Yu et al. 2024, arXiv:2311.03099, §3),
+then signs are elected (arXiv:2306.01708).
+
+Where not to use: changes that are large against the base (full pre-training continued), which do
+not survive dropping; densities below 0.1 without looking at the scores.
+"""
+
+from __future__ import annotations
+
+from mdm_kit.methods.contract import rule_method, shared
+from mdm_kit.methods.masked import MaskedParams, drawn, masking
+from mdm_kit.methods.rules import Masking
+
+
+class Params(MaskedParams):
+    """Parameters of `dare_ties`."""
+
+    rescale: bool = shared(
+        default=True, help="stretch what is kept to the change's sum of magnitudes"
+    )
+
+
+@rule_method("dare_ties", params=Params, base="origin", order_free=True, dialect=True)
+def dare_ties(p: Params, shape: tuple[int, ...]) -> Masking:
+    """Keep changes by chance and add those of the elected sign."""
+    return masking(p, [drawn(density) for density in p.density], elect=True)

@@ -1,0 +1,94 @@
+"""Courses: how often a tensor is read before it is written, and what each reading is for.
+
+A rule that needs numbers of the whole tensor first (a rank, a sum, a divergence) is a course of
+stages, each one reading of the tensor in tiles that any worker does in any order. Before a stage's
+first tile the stages before it are finished and settled, once, by whichever worker comes first.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+
+from mdm_kit.planner.nodes import Write
+from mdm_kit.run.executor import Bytes
+from mdm_kit.run.inputs import Inputs
+
+Borrow = Callable[[int, int], Inputs]
+"""Returns the inputs of some elements (start, count), for use in a `with`."""
+
+
+class Stage(ABC):
+    """One reading of a tensor."""
+
+    def __init__(self, n: int) -> None:
+        """Expect n elements."""
+        self._left = n
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+
+    def tile(self, size: int) -> int:
+        """Return how many elements a tile has, of about `size`."""
+        return size
+
+    @abstractmethod
+    def read(self, inputs: Inputs, start: int) -> None:
+        """Look at the elements of a tile."""
+
+    @abstractmethod
+    def settle(self, borrow: Borrow, size: int) -> None:
+        """Draw the conclusions when all tiles are read; tiles of `size` may be read again."""
+
+    def done(self, count: int) -> None:
+        """`count` more elements are read."""
+        with self._lock:
+            self._left -= count
+            if not self._left:
+                self._over.set()
+
+    def give_up(self) -> None:
+        """Let nobody wait for a tile that failed."""
+        self._over.set()
+
+    def wait(self) -> None:
+        """Wait for the last tile."""
+        self._over.wait()
+        if self._left:
+            raise RuntimeError("a tile of this stage failed")
+
+
+class Course(ABC):
+    """The stages of one tensor, and how its tiles are written after them."""
+
+    def __init__(self, write: Write, stages: list[Stage]) -> None:
+        """Begin before the first stage."""
+        self.write = write
+        self.stages = stages
+        self._settled = 0
+        self._settling = threading.Lock()
+
+    def settle(self, upto: int, borrow: Borrow, size: int) -> None:
+        """Finish the stages before `upto`.
+
+        Nobody waits for a stage while holding the lock: who is to read its last tile may need it.
+        """
+        while (at := self._settled) < upto:
+            self.stages[at].wait()
+            with self._settling:
+                if self._settled == at:
+                    self.stages[at].settle(borrow, size)
+                    self._settled += 1
+
+    @abstractmethod
+    def fill(self, inputs: Inputs, start: int, out: Bytes, dtype: str, *, wide: bool) -> bool:
+        """Write a tile's elements, from `start` on, rounded to `dtype`; return if all is finite.
+
+        Every stage is settled. Arithmetic is float32, float64 if `wide`.
+        """
+
+
+def tiles(n: int, size: int) -> Iterator[tuple[int, int]]:
+    """Yield (start, count) of tiles of `size` elements."""
+    for start in range(0, n, size):
+        yield start, min(size, n - start)

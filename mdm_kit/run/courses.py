@@ -1,0 +1,40 @@
+"""From a node to its course: the one place where rules meet the code that carries them out."""
+
+from __future__ import annotations
+
+from mdm_kit.methods.rules import Counting, Masking, Spanning
+from mdm_kit.planner.compat import is_compat
+from mdm_kit.planner.nodes import Apply, Read, Write
+from mdm_kit.planner.ruling import rule_of
+from mdm_kit.run.compat import CompatCourse
+from mdm_kit.run.counting import CountingCourse, SwappingCourse
+from mdm_kit.run.course import Course
+from mdm_kit.run.drawing import key_of
+from mdm_kit.run.masking import MaskingCourse
+from mdm_kit.run.spanning import SpanningCourse
+
+
+def course_of(write: Write, seed: int) -> Course | None:
+    """Return how a tensor with a rule is read and written; None for a fold or a copy.
+
+    Under compatibility with mergekit every tensor that is merged has a course.
+    """
+    rule, apply = rule_of(write), write.apply()
+    if apply is not None and is_compat(apply.compute):
+        return CompatCourse(write, apply, _keys(apply, write.name, seed))
+    if rule is None or apply is None:
+        return None
+    wide = apply.compute == "float64"
+    k = len(apply.inputs)
+    if isinstance(rule, Masking):
+        return MaskingCourse(write, rule, _keys(apply, write.name, seed), wide=wide)
+    if isinstance(rule, Spanning):
+        return SpanningCourse(write, rule, k, wide=wide)
+    if isinstance(rule, Counting):
+        return CountingCourse(write, rule, k, wide=wide)
+    return SwappingCourse(write, rule)
+
+
+def _keys(apply: Apply, tensor: str, seed: int) -> list[int]:
+    reads = [i if isinstance(i, Read) else i.source for i in apply.inputs]
+    return [key_of(seed, tensor, r.info.source) for r in reads]

@@ -1,0 +1,51 @@
+"""What to say where a result is no number: which element, which models, and what to do."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mdm_kit.maths.fold import fold
+from mdm_kit.run.inputs import Inputs
+from mdm_kit.run.tile import Tile
+from mdm_kit.words import DTYPES, shown
+
+_TOO_LARGE = {"BF16": 3.3961775292304957e38, "F16": 65520.0, "F32": 3.4028235677973366e38}
+"""Magnitudes that round to infinity: the middle between the largest number and the next power."""
+
+
+def not_finite(tile: Tile, inputs: Inputs, values: NDArray[np.float64]) -> str:
+    """Return the message for a tile whose inputs, or results (here `values`), are not finite.
+
+    The first element that is not, of the results, else of the inputs: what is dropped of a model
+    must be a number as well.
+    """
+    parents = ", ".join(shown(r.info.source) for r in tile.write.reads())
+    name = shown(tile.write.name)
+    bad = np.flatnonzero(~(np.abs(values) < _TOO_LARGE.get(tile.write.dtype, math.inf)))
+    if bad.size:
+        at = int(bad[0])
+        return (
+            f"{name}: element {tile.start + at} of the result is {values[at]:g}, "
+            f"made from {parents}; every merged value must be a finite "
+            f"{DTYPES[tile.write.dtype].torch_name}. Look for NaN or infinity in these models, "
+            "smaller weights, or an out_dtype with a wider range"
+        )
+    for i, dtype in enumerate(inputs.dtypes):
+        room = np.empty(inputs.count)
+        fold([inputs.addresses[i]], [dtype], [1.0], base=False, wide=True, n=inputs.count,
+             out=room.ctypes.data, out_dtype="F64")  # fmt: skip
+        bad = np.flatnonzero(~np.isfinite(room))
+        if bad.size:
+            at = int(bad[0])
+            return (
+                f"{name}: element {tile.start + at} of {shown(inputs.sources[i])} is {room[at]:g}; "
+                "every weight must be a finite number. Get that model again, or mend it"
+            )
+    return (
+        f"{name}: a step of the float32 arithmetic left its range, made "
+        f"from {parents}, although the result would not; "
+        "write dtype: float64 and the out_dtype you want"
+    )
