@@ -60,9 +60,10 @@ def plan(
 
     `sources` maps model references, as the recipe writes them, to sources already open (memory
     sources, for one), which stay open. `compat="mergekit"` plans the arithmetic of mergekit 0.1.5,
-    every step in the recipe's `dtype`, in place of one rounding at the end. Findings about the models stand in the plan's `findings`;
-    `check()` raises them. The plan holds files open: close it, or use it in a `with`. Raises
-    `RecipeError` for a recipe that is wrong in itself, with what is wrong about its models beside.
+    every step in the recipe's `dtype`, in place of one rounding at the end. Findings about the
+    models stand in the plan's `findings`; `check()` raises them. The plan holds files open: close
+    it, or use it in a `with`. Raises `RecipeError` for a recipe that is wrong in itself, with what
+    is wrong about its models beside.
     """
     from mdm_kit.planner.costs import DEFAULT_MEMORY_NBYTES
     from mdm_kit.planner.planning import DEFAULT_SHARD_NBYTES, default_threads, make_plan
@@ -119,8 +120,8 @@ def merge(
     `restart` is `auto` (take up an interrupted merge of the same plan), `resume` (the same) or
     `fresh` (throw it away). `threads` are worker threads, one per core if None; `memory_nbytes` is
     what their tensors may take, 2 GB if None, and decides which tensors are read once. `compat` is
-    that of `plan`. Raises `RecipeError`, `FindingsError` and what `mdm_kit.run.merge.run_plan` raises; `out` is then as it
-    was.
+    that of `plan`. Raises `RecipeError`, `FindingsError` and what `mdm_kit.run.merge.run_plan`
+    raises; `out` is then as it was.
     """
     from mdm_kit.run.merge import run_plan
 

@@ -51,12 +51,14 @@ def recipe_schema() -> Schema:
             "items": mapping(keys.ENTRY_KEYS, entry, required=("model",)),
         },
         "parameters": _any_mapping(),
+        "slices": _slices(entry),
     }
     return {
         "$schema": DIALECT,
         "title": "mdm_kit recipe",
         "description": "Merges fine-tuned models; mdm-kit plan says what it would do.",
-        **mapping(keys.TOP_KEYS, forms, required=("merge_method", "models")),
+        **mapping(keys.TOP_KEYS, forms, required=("merge_method",)),
+        "oneOf": [{"required": ["models"]}, {"required": ["slices"]}],
         "not": {"required": ["tokenizer", "tokenizer_source"]},
         "allOf": [
             {
@@ -76,6 +78,24 @@ def recipe_schema() -> Schema:
     }
 
 
+def _slices(entry: Schema) -> Schema:
+    layers = {"type": "integer", "minimum": 0}
+    source = entry | {"layer_range": {"type": "array", "items": layers, "minItems": 2}}
+    source["layer_range"]["maxItems"] = 2
+    sources = {
+        "type": "array",
+        "minItems": 1,
+        "items": mapping(keys.SOURCE_KEYS, source, required=("model", "layer_range")),
+    }
+    forms: dict[str, Schema] = {
+        "sources": sources,
+        "parameters": _any_mapping(),
+        "residual_weight": {"type": "number"},
+    }
+    item = mapping(keys.SLICE_KEYS, forms, required=("sources",))
+    return {"type": "array", "minItems": 1, "maxItems": 1, "items": item}
+
+
 def _any_mapping() -> Schema:
     """Return what parameters are before it is known whose: the method's part names them."""
     return {"type": "object"}
@@ -86,15 +106,20 @@ def _of_method(method: Method) -> Schema:
     specs = method.params.specs()
     models = {"items": {"properties": {"parameters": _parameters(s for s in specs if s.per_model)}}}
     shared = [s.name for s in specs if s.required and not s.per_model]
-    whole = _parameters(specs) | ({"required": shared} if shared else {})
-    required = [*(["base_model"] if method.needs_base else []), *(["parameters"] if shared else [])]
+    whole = _parameters(specs)
+    within = {"sources": models | _numbers(method), "parameters": whole}
     made: Schema = {
         "properties": {
             "merge_method": {"description": method.doc.strip()},
             "models": models | _numbers(method),
+            "slices": {"items": {"properties": within}},
             "parameters": whole,
         }
     }
+    if shared:  # a slice may have them instead
+        at_top = {"required": ["parameters"], "properties": {"parameters": {"required": shared}}}
+        made["anyOf"] = [at_top, {"required": ["slices"]}]
+    required = ["base_model"] if method.needs_base else []
     if not method.takes_deltas(with_base=True):
         without = [k for k in keys.LEDGER_KEEPS if not k.startswith("deltas")]
         made["properties"]["ledger"] = {"properties": {"keep": {"enum": without}}}

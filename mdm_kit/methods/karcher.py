@@ -27,6 +27,12 @@ class Params(MethodParams):
         default=1e-5, minimum=0.0, help="arcs, and lengths of vectors, up to this count as none"
     )
 
+    def problem(self) -> str:
+        """Say so where the number of steps is none."""
+        if self.max_iter != int(self.max_iter):
+            return f"max_iter {self.max_iter:g} should be a whole number"
+        return ""
+
 
 @rule_method("karcher", params=Params, base="counted", order_free=True, dialect=True)
 def karcher(p: Params, shape: tuple[int, ...]) -> Spanning:

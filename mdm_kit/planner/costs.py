@@ -34,8 +34,9 @@ class Costs:
     `read_nbytes` counts every byte as often as it is read, but for groups that turn out to be
     nearly dependent, which are read once more; `read_twice` are the tensors that are read more than
     once: for their inner products, ranks or sums, and then for the merge, which is `passes` times
-    at most. `download_nbytes` is not on this machine yet; `memory_nbytes` is the peak beyond the interpreter and its libraries with `threads`
-    workers; `disk_nbytes` the room the output takes while it is written.
+    at most. `download_nbytes` is not on this machine yet; `memory_nbytes` is the peak beyond the
+    interpreter and its libraries with `threads` workers; `disk_nbytes` the room the output takes
+    while it is written.
     """
 
     read_nbytes: int

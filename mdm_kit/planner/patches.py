@@ -154,7 +154,7 @@ def _refusal(manifest: Manifest, method: Method, mode: str) -> str:
     if manifest.patched:
         why = f"this merge was patched by {manifest.patched} already"
     elif any_compat(manifest.precision.compute):
-        why = "it was made by --compat mergekit, whose steps each round, so no part can be taken off"
+        why = "it was made by --compat mergekit, where every step rounds and no part can be taken"
     elif mode in method.undo:
         why = "this merge keeps no inner products, which the weights without a model follow from"
     else:

@@ -20,6 +20,7 @@ from mdm_kit.planner.nodes import Apply, Delta, Fold, Read, Same, Write
 from mdm_kit.planner.parameters import Missing, Parameters
 from mdm_kit.planner.patterns import depths, group_of
 from mdm_kit.planner.plan import Plan, PlannedSource
+from mdm_kit.planner.slicing import cut_layers
 from mdm_kit.planner.survey import Survey, Surveyed, side_files_of, survey
 from mdm_kit.recipe import ModelEntry, Recipe, did_you_mean, rewrite_references
 from mdm_kit.sources import Source
@@ -73,6 +74,7 @@ def make_plan(
     found += surveyed.findings
     if surveyed.sources:
         found += misfits(surveyed)
+        found += cut_layers(recipe, surveyed)
     if method is None or parameters is None or _errors(found):
         return _empty(recipe, filename, found, surveyed)
     side_nbytes, problems = side_files_of(surveyed.donor)
@@ -131,7 +133,7 @@ def _method_of(recipe: Recipe) -> tuple[Method | None, Parameters | None, list[F
     method = methods().get(name)
     if method is None:
         message = f"there is no merge method {shown(name, 60)!r}{did_you_mean(name, methods())}"
-        hint = f"methods: {', '.join(methods())}"
+        hint = "mdm-kit methods lists what there is"
         place = recipe.merge_method.place
         return None, None, [Finding(Level.ERROR, Kind.RECIPE, message, hint, place)]
     models = taking_part(recipe, method)
@@ -197,8 +199,11 @@ def _writes(
     base = surveyed.base
     if base is not None and method.base == "first":
         models = (base, *models)
+    notes = []
     if base is not None and method.base == "counted" and base not in models:
         models = (*models, base)
+        what = f"{base.name} counts as one of the models of {method.name}, as in mergekit"
+        notes = [Finding(Level.NOTE, Kind.RECIPE, what, place=base.place)]
     if not method.takes_deltas(with_base=base is not None):
         base = None
     inputs = _Inputs(models, base, (base, *models) if base else models)
@@ -218,7 +223,7 @@ def _writes(
                 continue
         writes.append(_write(recipe, method, inputs, like, params))
     n_merged = sum(DTYPES[t.dtype].merges for t in names.values())
-    found = [_missing(gaps, n_merged) for gaps in missing.values()]
+    found = notes + [_missing(gaps, n_merged) for gaps in missing.values()]
     found += parameters.idle_filters(names)
     found += [
         _wrong(f"{method.name}: {problem}", recipe.merge_method.place)

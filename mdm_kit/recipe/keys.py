@@ -18,6 +18,7 @@ MERGEKIT_KEYS = {
     "merge_method": "How the models are merged; mdm-kit methods NAME explains each method.",
     "base_model": "The model the others were made from. It gives names, config and tokenizer.",
     "models": "The models to merge, in order.",
+    "slices": "The models to merge, written as one slice over all their layers.",
     "parameters": "Parameters of the method: for the whole merge, and for every model that does "
     "not say otherwise.",
     "dtype": "The dtype of the result; the arithmetic is float32 or better whatever stands here.",
@@ -39,7 +40,6 @@ OWN_KEYS = {
 TOP_KEYS = MERGEKIT_KEYS | OWN_KEYS
 
 TOP_REFUSED = {
-    "slices": Refusal(_LATER, "list whole models under 'models'"),
     "modules": Refusal(_LATER, "list whole models under 'models'"),
     "chat_template": Refusal(_LATER, "the base's template is kept as it is"),
     "push": Refusal(_LATER, "upload the finished folder"),
@@ -62,6 +62,22 @@ ENTRY_KEYS = {
     "parameters": "This model's own parameters; they come before the recipe's.",
 }
 """Keys of one item of `models`."""
+
+SLICE_KEYS = {
+    "sources": "The models of the slice, each with its range of layers.",
+    "parameters": "Parameters of the slice; they come between the models' and the recipe's.",
+    "residual_weight": "Changes nothing.",
+}
+"""Keys of one item of `slices`."""
+
+SLICE_REFUSED = {
+    "base_model": Refusal(_LATER, "write base_model at the top of the recipe"),
+}
+
+SOURCE_KEYS = ENTRY_KEYS | {
+    "layer_range": "The first layer and the one behind the last; all layers of the model.",
+}
+"""Keys of one item of a slice's `sources`."""
 
 REFERENCE_KEYS = {"model": "The model, a text or path and revision.", "lora": "A LoRA adapter."}
 """Keys of a model reference that is written as a mapping."""

@@ -55,7 +55,8 @@ class Parameter:
 class ModelEntry:
     """One of the models to merge, under the name it has everywhere from here on.
 
-    `named` says whether the recipe gives that name or it was made from the reference.
+    `named` says whether the recipe gives that name or it was made from the reference;
+    `layer_range` is the range of layers a slice names, the second one not included.
     """
 
     located: LocatedRef
@@ -63,6 +64,7 @@ class ModelEntry:
     parameters: tuple[Parameter, ...]
     place: Place = field(compare=False)
     named: bool = False
+    layer_range: tuple[int, int] | None = None
 
     @property
     def ref(self) -> ModelRef:

@@ -10,7 +10,7 @@ from mdm_kit.errors import RecipeError, UsageError
 from mdm_kit.recipe.collector import Collector
 from mdm_kit.recipe.decoding import decode
 from mdm_kit.recipe.keys import OWN_KEYS, TOP_KEYS, TOP_REFUSED
-from mdm_kit.recipe.model import ModelEntry, Recipe
+from mdm_kit.recipe.model import ModelEntry, Parameter, Recipe
 from mdm_kit.recipe.models import known_entries, read_models, read_name
 from mdm_kit.recipe.options import (
     check_coefficients,
@@ -25,6 +25,7 @@ from mdm_kit.recipe.parameters import read_parameters
 from mdm_kit.recipe.references import LocatedRef, read_reference
 from mdm_kit.recipe.report import render
 from mdm_kit.recipe.scalars import START, Scalar
+from mdm_kit.recipe.slices import Slice, joined, read_slices
 from mdm_kit.recipe.yaml_nodes import MAX_BYTES, MappingNode, Node, kind_of
 from mdm_kit.recipe.yaml_reader import read_document
 from mdm_kit.words import Finding, Level, shown
@@ -109,16 +110,25 @@ def _read_root(root: Node, text: str, found: Collector) -> Recipe | None:
     written = {key.text for key, _ in root.entries}
     if "models" not in values and not written & {"slices", "modules"}:
         found.error("the recipe has no 'models'", START, "list the models to merge under 'models'")
+    slices = values.get("slices")
+    if "models" in values and slices is not None and not _null(slices):
+        message = "'models' and 'slices' both say what is merged; keep one of them"
+        found.error(message, slices.place)
     _check_options(values, found)
     base = values.get("base_model")
     base_ref = read_reference(base, "base_model", found) if base and not _null(base) else None
     models = read_models(values["models"], found) if "models" in values else ()
+    none: tuple[Parameter, ...] = ()
+    parameters = _take(values, "parameters", read_parameters, found, none)
+    if "slices" in values and "models" not in values:
+        whole = _take(values, "slices", read_slices, found, Slice())
+        models, parameters = whole.models, joined(whole.parameters, parameters)
     recipe = Recipe(
         text=text,
         merge_method=method or Scalar(""),
         models=models,
         base_model=base_ref,
-        parameters=_take(values, "parameters", read_parameters, found, ()),
+        parameters=parameters,
         dtype=_take(values, "dtype", lambda n, f: read_dtype("dtype", n, f), found, None),
         out_dtype=_take(
             values, "out_dtype", lambda n, f: read_dtype("out_dtype", n, f), found, None

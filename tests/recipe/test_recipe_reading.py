@@ -114,9 +114,7 @@ def test_a_name_of_a_model_leaves_the_dialect_and_one_of_the_recipe_does_not() -
     assert with_line("name: x").require().dialect is True
 
 
-DOCUMENTED = (
-    "slices modules chat_template push evaluate calibration on_mismatch input_model_parameters"
-)
+DOCUMENTED = "modules chat_template push evaluate calibration on_mismatch input_model_parameters"
 
 
 def test_every_documented_key_is_honoured_or_refused_by_name() -> None:

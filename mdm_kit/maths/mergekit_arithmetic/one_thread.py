@@ -1,0 +1,34 @@
+"""torch on one thread, in the calling thread only."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+_lock = threading.Lock()
+_inside = 0
+_before = 1
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch's operations in this thread take no help, then as much as before.
+
+    torch keeps the number by thread, and a copy of the last one set for threads that are new to it.
+    The copy is only looked at when nobody is inside, so that it is never one of ours.
+    """
+    global _inside, _before  # noqa: PLW0603 -- torch's number is the process's too
+    with _lock:
+        if not _inside:
+            _before = torch.get_num_threads()
+        _inside += 1
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            torch.set_num_threads(_before)
