@@ -29,6 +29,7 @@ class Selecting:
         wide: bool,
     ) -> None:
         """Take the selections, each with the index of its model."""
+        chosen = sorted(chosen, key=lambda pair: pair[0])  # one model's scores are made once
         self.conclude = conclude
         self.n = n
         self._models = [model for model, _ in chosen]

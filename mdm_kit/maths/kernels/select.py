@@ -75,7 +75,8 @@ def _select(
             start = first + _jitter(a[_START] + first, min(SAMPLE_GROUP, n - first) - m)
         load(at[0], start, at[a[_K] + 1], narrow[:m], rows[:m])
         for p in range(n_selections):
-            if p == 0 or not is_spread(a[_SCORE]):
+            # Where all models make one score, and for one model's next rank, it is there already.
+            if p == 0 or not (is_spread(a[_SCORE]) or models[p] == models[p - 1]):
                 _fill(a, rows, narrow, start, m, models[p], load)
             s = rows[(a[_K] + 1) * ROW : (a[_K] + 1) * ROW + m]
             room = kept[p * (capacity + ROW) : (p + 1) * (capacity + ROW)]
