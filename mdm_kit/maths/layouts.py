@@ -128,7 +128,7 @@ def select_scratch_nbytes(k: int) -> int:
 
 def mask_scratch_nbytes(k: int) -> int:
     """Return the scratch memory (bytes) to mask k models."""
-    return (k + 6) * FOLD_ROW * 8 + 2 * FOLD_ROW * 4 + 3 * k * MASK_LANES * 8 + 16 * k
+    return (k + 7) * FOLD_ROW * 8 + 2 * FOLD_ROW * 4 + 3 * k * MASK_LANES * 8 + 16 * k
 
 
 def counted_scratch_nbytes(k: int) -> int:
@@ -147,7 +147,7 @@ LONG_VECTOR = 4096
 
 def ranked_draws_scratch_nbytes(n: int, length: int) -> int:
     """Return the scratch memory (bytes) to draw n elements in vectors of `length` by rank."""
-    return n * 8 + (n + 2 * FOLD_ROW) * 4 + n + 72 + 16 * length + 4 * FOLD_ROW * 8
+    return n * 8 + (n + 2 * FOLD_ROW) * 4 + n + 192 + 16 * length + 4 * FOLD_ROW * 8
 
 
 def divergence_scratch_nbytes(length: int) -> int:

@@ -84,6 +84,8 @@ class Mask:
         found: list[float] = []
         for cut in (self.kept, self.dropped):
             limit = real(cut.limit)
+            if float(limit) < cut.limit:  # what is kept reaches the limit itself
+                limit = np.nextafter(limit, real(math.inf))
             found += [float(limit), float(np.nextafter(limit, real(math.inf)))]
         return found[0], found[1], found[2], found[3]
 

@@ -79,6 +79,7 @@ class Selection:
         """Find `cut`; return False where another pass with new `pivots` is needed."""
         parts = [self._parts[start] for start in sorted(self._parts)]
         counts = np.concatenate([c for c, _, _ in parts])
+        assert len(counts) == self._n_blocks, "tiles must be whole blocks"  # noqa: S101
         scores = np.concatenate([s for _, s, _ in parts])
         whole = all(w for _, _, w in parts)
         self._parts.clear()

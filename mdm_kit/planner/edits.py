@@ -140,7 +140,13 @@ def check_names(manifest: Manifest, recipe: Recipe, drop: Collection[str]) -> No
     base = None if recipe.base_model is None else str(recipe.base_model.ref)
     entries = {s.name: s for s in manifest.sources if s.reference != base or s.role == "model"}
     known = ", ".join(map(shown, entries))
+    counted = method_of(manifest).base == "counted"
     for name in drop:
+        if counted and name in entries and entries[name].reference == base:
+            raise UsageError(
+                f"{shown(name)!r} is the recipe's base_model, which {manifest.method} counts as "
+                "one of the models; write a recipe without it"
+            )
         if name not in entries and any(s.name == name for s in manifest.sources):
             raise UsageError(f"{shown(name)!r} is the base of this merge; every model builds on it")
         if name not in entries:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+from mdm_kit.maths.layouts import divergence_scratch_nbytes, ranked_draws_scratch_nbytes
 from mdm_kit.maths.selection import SAMPLE_FROM
 from mdm_kit.methods.registry import methods
 from mdm_kit.methods.rules import (
@@ -13,12 +16,23 @@ from mdm_kit.methods.rules import (
     Ranked,
     Rule,
     Spanning,
+    Vectors,
 )
 from mdm_kit.planner.compat import compat_memory, is_compat
 from mdm_kit.planner.nodes import Write
+from mdm_kit.words import DTYPES
 
-_COLLECTED = 1 / 16
-"""Share of a large tensor's scores that is collected at most, for all but odd distributions."""
+VECTORS_AT_ONCE = 65_536
+"""Vectors whose factors are found at a time."""
+
+
+def whole_vectors(vectors: Vectors, size: int) -> int:
+    """Return how many elements of whole vectors a tile of about `size` has, in whole bytes of bits.
+
+    No two tiles then share a byte of a mask.
+    """
+    unit = math.lcm(vectors.length * vectors.inner, 8)
+    return max(1, size // unit) * unit
 
 
 def rule_of(write: Write) -> Rule | None:
@@ -39,7 +53,7 @@ def readings(write: Write, tile: int) -> int:
     if rule is None or write.n_elements <= tile:
         return 1
     if isinstance(rule, Spanning):
-        return 2
+        return 2 if rule.vectors.n == 1 or rule.vectors.inner == 1 else 3
     if isinstance(rule, Counting):
         return 2 if rule.r and rule.alpha else 1
     if not isinstance(rule, Masking):
@@ -60,21 +74,55 @@ def rule_memory(write: Write, tile: int, threads: int) -> int:
         return threads * compat_memory(apply, write.n_elements)
     if rule is None or apply is None:
         return 0
-    n, k = write.n_elements, len(apply.inputs)
-    tile = min(tile, n)
+    k = len(apply.inputs)
     if isinstance(rule, Spanning):
-        return 0 if rule.vectors.n == 1 else rule.vectors.n * (k * (k + 3) // 2 + k * k) * 8
+        return _vectors_memory(write, rule.vectors, k, tile, threads)
     if not isinstance(rule, Masking):
         return 0
-    found = 0
-    width = 8 if apply.compute == "float64" else 4
+    return _ranks_memory(write, rule, tile, threads) + _draws_memory(write, rule, tile, threads)
+
+
+def _vectors_memory(write: Write, vectors: Vectors, k: int, tile: int, threads: int) -> int:
+    """Products and factors of all vectors, what finding some of them takes, and tiles of rows."""
+    if vectors.n == 1:
+        return 0
+    products = vectors.n * (k * (k + 1) // 2 + k) * 8
+    finding = min(vectors.n, VECTORS_AT_ONCE) * 3 * k * k * 8
+    return products + finding + _wider_tiles(write, vectors, tile, threads)
+
+
+def _ranks_memory(write: Write, rule: Masking, tile: int, threads: int) -> int:
+    """Scores that are collected, in the workers' scratch and for the selections."""
+    n, apply = write.n_elements, write.apply()
+    width = 8 if apply is not None and apply.compute == "float64" else 4
     ranks = sum((1 if k.first == 0 else 2) for k in rule.keeps if isinstance(k, Ranked))
-    ranks += 3 * isinstance(rule.keeps[0], Outstanding) + isinstance(rule.keeps[0], MostSpread)
-    if ranks:
-        per_tile = tile if n <= SAMPLE_FROM else tile // 4
-        found += ranks * width * (threads * per_tile + int(n * _COLLECTED))
+    found = 0
+    first = rule.keeps[0]
+    if isinstance(first, Outstanding):
+        ranks += 3
+        found += first.vectors.n * 8 + threads * divergence_scratch_nbytes(first.vectors.length)
+        found += _wider_tiles(write, first.vectors, tile, threads)
+    ranks += isinstance(first, MostSpread)
+    per_tile = min(tile, n) if n <= SAMPLE_FROM else min(tile, n) // 4
+    # Twice the margin of `maths.selection` around a rank in the middle, in a sample of n / 256.
+    collected = min(1.0, 5.0 / math.sqrt(max(1, n) / 256) + 1 / 32)
+    return found + ranks * width * (threads * per_tile + int(n * collected))
+
+
+def _draws_memory(write: Write, rule: Masking, tile: int, threads: int) -> int:
+    """A bit for each element of each model, and what sorting whole vectors takes."""
     drawn = [keep for keep in rule.keeps if isinstance(keep, DrawnByRank)]
-    if drawn:
-        unit = max(tile, drawn[0].vectors.length * drawn[0].vectors.inner)
-        found += len(drawn) * n // 8 + threads * (unit * 13 + drawn[0].vectors.length * 16)
-    return found
+    if not drawn:
+        return 0
+    vectors = drawn[0].vectors
+    unit = min(write.n_elements, whole_vectors(vectors, tile))
+    sorting = threads * ranked_draws_scratch_nbytes(unit, vectors.length)
+    bits = len(drawn) * write.n_elements // 8
+    return bits + sorting + _wider_tiles(write, vectors, tile, threads)
+
+
+def _wider_tiles(write: Write, vectors: Vectors, tile: int, threads: int) -> int:
+    """Inputs of tiles of whole vectors beyond those of ordinary tiles."""
+    more = min(write.n_elements, whole_vectors(vectors, tile)) - tile
+    widths = sum(DTYPES[r.info.dtype].bits // 8 for r in write.reads())
+    return threads * max(0, more) * widths

@@ -67,18 +67,29 @@ class Course(ABC):
         self.stages = stages
         self._settled = 0
         self._settling = threading.Lock()
+        self._failure: BaseException | None = None
 
     def settle(self, upto: int, borrow: Borrow, size: int) -> None:
-        """Finish the stages before `upto`.
+        """Finish the stages before `upto`; what must be read again is, in tiles of `size`.
 
         Nobody waits for a stage while holding the lock: who is to read its last tile may need it.
+        A stage that cannot be settled is tried once, and its error is everybody's.
         """
         while (at := self._settled) < upto:
             self.stages[at].wait()
             with self._settling:
+                if self._failure is not None:
+                    raise self._failure
                 if self._settled == at:
-                    self.stages[at].settle(borrow, size)
-                    self._settled += 1
+                    self._settle(self.stages[at], borrow, size)
+
+    def _settle(self, stage: Stage, borrow: Borrow, size: int) -> None:
+        try:
+            stage.settle(borrow, size)
+        except BaseException as failure:
+            self._failure = failure
+            raise
+        self._settled += 1
 
     @abstractmethod
     def fill(self, inputs: Inputs, start: int, out: Bytes, dtype: str, *, wide: bool) -> bool:

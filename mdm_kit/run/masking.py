@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from mdm_kit.errors import NotFiniteError
 from mdm_kit.maths.blocks import BLOCK
 from mdm_kit.maths.layouts import IMPORTANCE, MAGNITUDE, SPREAD
 from mdm_kit.maths.masked import Combining, F64s, Mask, mask_tile, sum_tile
@@ -24,10 +25,12 @@ from mdm_kit.methods.rules import (
     Vectors,
 )
 from mdm_kit.planner.nodes import Write
+from mdm_kit.planner.ruling import whole_vectors
 from mdm_kit.run.course import Borrow, Course, Stage
 from mdm_kit.run.executor import Bytes
 from mdm_kit.run.inputs import Inputs
 from mdm_kit.run.selecting import Selecting
+from mdm_kit.words import shown
 
 SMALLEST_SIZE = 1e-7
 """Sums of magnitudes below it are not stretched, as in mergekit."""
@@ -160,10 +163,11 @@ class _Sums(Stage):
         super().__init__(course.n)
         self._course = course
         self._sums = np.zeros((-(-course.n // BLOCK), course.k, 3))
+        self._finite = True
 
     def read(self, inputs: Inputs, start: int) -> None:
         course, first = self._course, start // BLOCK
-        sum_tile(
+        finite = sum_tile(
             inputs.addresses,
             inputs.dtypes,
             start=start,
@@ -173,12 +177,20 @@ class _Sums(Stage):
             masks=course.masks,
             sums=self._sums[first : first + -(-inputs.count // BLOCK)],
         )
+        if not finite:
+            self._finite = False
 
     def settle(self, borrow: Borrow, size: int) -> None:
         course, rule = self._course, self._course.rule
         joined = np.cumsum(self._sums, axis=0)[-1]  # one after another, left to right
-        if not np.isfinite(joined).all():
+        used = joined[:, 2:] if rule.weights is None else joined[:, :2]
+        if not self._finite:
             joined = np.zeros_like(joined)  # the writing finds what is not finite, and names it
+        elif not np.isfinite(used).all():
+            raise NotFiniteError(
+                f"{shown(course.write.name)}: the sums over this tensor's changes leave float64's "
+                "range; look for huge numbers in the models"
+            )
         if rule.weights is None:
             course.combining = by_energy(rule, joined[:, 2] / course.n)
             return
@@ -186,15 +198,6 @@ class _Sums(Stage):
         live = (before >= SMALLEST_SIZE) & (after >= SMALLEST_SIZE)
         stretch = np.where(live, before / np.where(live, after, 1.0), 1.0)
         course.combining = weighted(rule, np.array(rule.weights), stretch)
-
-
-def whole_vectors(vectors: Vectors, size: int) -> int:
-    """Return how many elements of whole vectors a tile of about `size` has, in whole bytes of bits.
-
-    No two tiles then share a byte of a mask.
-    """
-    unit = math.lcm(vectors.length * vectors.inner, 8)
-    return max(1, size // unit) * unit
 
 
 class _RankedDraws(Stage):

@@ -19,11 +19,16 @@ _TOO_LARGE = {"BF16": 3.3961775292304957e38, "F16": 65520.0, "F32": 3.4028235677
 def not_finite(tile: Tile, inputs: Inputs, values: NDArray[np.float64]) -> str:
     """Return the message for a tile whose inputs, or results (here `values`), are not finite.
 
-    The first element that is not, of the results, else of the inputs: what is dropped of a model
-    must be a number as well.
+    The first element that is not, of the inputs, whether it is merged or dropped, else of the
+    results.
     """
     parents = ", ".join(shown(r.info.source) for r in tile.write.reads())
     name = shown(tile.write.name)
+    if (fault := _fault_of_a_model(tile, inputs)) is not None:
+        return (
+            f"{name}: {fault}, made from {parents}; every weight must be a finite number. "
+            "Look for NaN or infinity in that model, get it again, or mend it"
+        )
     bad = np.flatnonzero(~(np.abs(values) < _TOO_LARGE.get(tile.write.dtype, math.inf)))
     if bad.size:
         at = int(bad[0])
@@ -33,19 +38,29 @@ def not_finite(tile: Tile, inputs: Inputs, values: NDArray[np.float64]) -> str:
             f"{DTYPES[tile.write.dtype].torch_name}. Look for NaN or infinity in these models, "
             "smaller weights, or an out_dtype with a wider range"
         )
-    for i, dtype in enumerate(inputs.dtypes):
-        room = np.empty(inputs.count)
-        fold([inputs.addresses[i]], [dtype], [1.0], base=False, wide=True, n=inputs.count,
-             out=room.ctypes.data, out_dtype="F64")  # fmt: skip
-        bad = np.flatnonzero(~np.isfinite(room))
-        if bad.size:
-            at = int(bad[0])
-            return (
-                f"{name}: element {tile.start + at} of {shown(inputs.sources[i])} is {room[at]:g}; "
-                "every weight must be a finite number. Get that model again, or mend it"
-            )
     return (
         f"{name}: a step of the float32 arithmetic left its range, made "
         f"from {parents}, although the result would not; "
         "write dtype: float64 and the out_dtype you want"
     )
+
+
+def _fault_of_a_model(tile: Tile, inputs: Inputs) -> str | None:
+    """Return which model has which element that is not finite; None if all have only numbers."""
+    for i, dtype in enumerate(inputs.dtypes):
+        room = np.empty(inputs.count)
+        fold(
+            [inputs.addresses[i]],
+            [dtype],
+            [1.0],
+            base=False,
+            wide=True,
+            n=inputs.count,
+            out=room.ctypes.data,
+            out_dtype="F64",
+        )
+        bad = np.flatnonzero(~np.isfinite(room))
+        if bad.size:
+            at = int(bad[0])
+            return f"element {tile.start + at} of {shown(inputs.sources[i])} is {room[at]:g}"
+    return None

@@ -11,11 +11,11 @@ from mdm_kit.maths.gram import gram_blocks
 from mdm_kit.maths.vectors import add_vector_products, fold_vectors
 from mdm_kit.methods.rules import F64s, Spanning, Vectors
 from mdm_kit.planner.nodes import Fold, Write
+from mdm_kit.planner.ruling import VECTORS_AT_ONCE, whole_vectors
 from mdm_kit.planner.solving import too_coarse
 from mdm_kit.run.course import Borrow, Course, Stage, tiles
 from mdm_kit.run.executor import Bytes
 from mdm_kit.run.inputs import Inputs
-from mdm_kit.run.masking import whole_vectors
 from mdm_kit.words import shown
 
 _ROWS_AT_ONCE = 1 << 20
@@ -46,16 +46,18 @@ class SpanningCourse(Course):
 
     def solve(self, triangles: F64s) -> None:
         """Find the factors from the products of each vector, (vectors, pairs)."""
-        gram = np.empty((len(triangles), self.k, self.k))
-        rows, columns = np.tril_indices(self.k)
-        gram[:, rows, columns] = gram[:, columns, rows] = triangles
+        self.factors = np.full((len(triangles), self.k), np.nan)
         if not np.isfinite(triangles).all():
-            self.factors = np.full((len(triangles), self.k), np.nan)
             return  # the writing finds what is not finite, and names it
-        try:
-            self.factors = np.ascontiguousarray(self.rule.weights(gram))
-        except ValueError as error:
-            raise MisfitError(f"{shown(self.write.name)}: {error}") from None
+        rows, columns = np.tril_indices(self.k)
+        for first, count in tiles(len(triangles), VECTORS_AT_ONCE):
+            gram = np.empty((count, self.k, self.k))
+            gram[:, rows, columns] = triangles[first : first + count]
+            gram[:, columns, rows] = triangles[first : first + count]
+            try:
+                self.factors[first : first + count] = self.rule.weights(gram)
+            except ValueError as error:
+                raise MisfitError(f"{shown(self.write.name)}: {error}") from None
 
     def fill(self, inputs: Inputs, start: int, out: Bytes, dtype: str, *, wide: bool) -> bool:
         """Write a tile's elements; see `Course.fill`."""

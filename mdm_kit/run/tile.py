@@ -22,7 +22,8 @@ class Tile:
 
     `measured` is there where the tensor's coefficients come from inner products taken on the way:
     by tiles that stand before this one, or, where this tile is the whole tensor, from its bytes.
-    `course` is there where the tensor's method has a rule.
+    `course` is there where the tensor's method has a rule, `size` is that of the tensor's tiles but
+    the last.
     """
 
     write: Write
@@ -30,6 +31,7 @@ class Tile:
     count: int
     measured: Tally | None = None
     course: Course | None = None
+    size: int = 0
 
     @property
     def is_whole(self) -> bool:
@@ -68,12 +70,16 @@ class MeasureTile:
 
 @dataclass(frozen=True, slots=True)
 class StageTile:
-    """Elements of a tensor for one stage of its course, which is its `index`th."""
+    """Elements of a tensor for one stage of its course, which is its `index`th.
+
+    `size` is what the tensor's other tiles have, whatever this stage's.
+    """
 
     course: Course
     index: int
     start: int
     count: int
+    size: int
 
     @property
     def nbytes(self) -> int:
@@ -112,13 +118,13 @@ def tiles_of(
 ) -> Iterator[Tile]:
     """Yield tiles of `size` elements, first element first; none for an empty tensor."""
     for start, count in tiles(write.n_elements, size):
-        yield Tile(write, start, count, measured, course)
+        yield Tile(write, start, count, measured, course, size)
 
 
 def stage_tiles_of(course: Course, index: int, size: int) -> Iterator[StageTile]:
     """Yield the tiles of a stage, of about `size` elements."""
     for start, count in tiles(course.write.n_elements, course.stages[index].tile(size)):
-        yield StageTile(course, index, start, count)
+        yield StageTile(course, index, start, count, size)
 
 
 def measure_tiles_of(into: Tally, size: int) -> Iterator[MeasureTile]:

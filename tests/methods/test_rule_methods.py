@@ -16,6 +16,7 @@ from torch import Tensor
 from mdm_kit.errors import MisfitError, NotFiniteError
 from mdm_kit.methods.contract import MethodParams
 from mdm_kit.methods.registry import methods
+from mdm_kit.run.course import Course, Stage
 from mdm_kit.run.drawing import key_of
 
 SHAPES = [(), (1,), (40,), (9, 17), (3, 5, 7), (2, 3, 4, 5), (1, 50), (50, 1)]
@@ -408,3 +409,60 @@ def test_tiny_numbers_are_ranked_as_well() -> None:
         got = merged(methods()["ties"], given("ties", 1, weight=1.0, density=0.1), [model], base)
         assert int((got != 0).sum()) == 10
         assert bool((got[90:] == model[90:]).all())
+
+
+@pytest.mark.parametrize("name", ["ties", "breadcrumbs"])
+def test_a_sample_that_misleads_and_a_short_last_tile_change_no_bit(name: str) -> None:
+    """Sorted, so that runs of neighbours say little; with many ties around the limit."""
+    n = 20 * TILE + 999
+    g = torch.Generator().manual_seed(3)
+    step = (torch.randint(0, 50, (n,), generator=g).double() / 64).sort().values
+    base, model = torch.zeros(n), step.float()
+    p = given(name, 1, weight=1.0, density=0.37)
+    kept = ref.ties_kept(0.37) if name == "ties" else ref.middle_kept(0.37, 0.01)
+    want = model * kept(model)
+    for tile in (8 * TILE, 3 * TILE, TILE):
+        for _ in range(3):  # whichever worker comes first
+            assert torch.equal(merged(methods()[name], p, [model], base, tile=tile), want)
+
+
+@pytest.mark.parametrize("weights", [(0.3,) * 4, (0.3, 0.2, 0.4, 0.1)])
+def test_elections_do_not_depend_on_the_order_of_the_models(weights: tuple[float, ...]) -> None:
+    base, models = family((200, 300), 4, torch.bfloat16, 0.002)
+    base = base.clone()
+
+    def elected(order: list[int]) -> Tensor:
+        chosen = tuple(weights[i] for i in order)
+        p = given("ties", 4, weight=chosen, density=1.0, normalize=False)
+        return merged(methods()["ties"], p, [models[i] for i in order], base, out=torch.float32)
+
+    forth, back = elected([0, 1, 2, 3]), elected([3, 2, 1, 0])
+    assert torch.allclose(forth, back, rtol=1e-6, atol=1e-7)
+
+
+def test_an_error_while_settling_is_everybody_s() -> None:
+    """Not replaced by what a second try finds."""
+    course = course_with_a_failing_stage()
+    for _ in range(3):
+        with pytest.raises(MisfitError, match="it failed"):
+            course.settle(1, lambda *_: None, TILE)  # type: ignore[arg-type, return-value]
+
+
+def course_with_a_failing_stage() -> Course:
+    class Failing(Stage):
+        tries = 0
+
+        def read(self, inputs: Any, start: int) -> None: ...
+
+        def settle(self, borrow: Any, size: int) -> None:
+            assert not self.tries
+            self.tries += 1
+            raise MisfitError("it failed")
+
+    class Only(Course):
+        def fill(self, *args: Any, **how: Any) -> bool:
+            return True
+
+    stage = Failing(1)
+    stage.done(1)
+    return Only(None, [stage])  # type: ignore[arg-type]

@@ -102,3 +102,11 @@ def test_the_plan_counts_what_a_rule_reads_again(family: Path) -> None:
         assert plan.costs.read_nbytes > once
     with mdm_kit.plan(recipe(family, "ram", ["m1", "m2"]), memory_nbytes=1) as plan:
         assert plan.costs.read_twice == 0
+
+
+def test_a_base_that_karcher_counts_is_not_dropped_in_vain(family: Path, tmp_path: Path) -> None:
+    text = f"merge_method: karcher\nbase_model: {family}/base\nmodels:\n"
+    text += "".join(f"  - {{model: {family}/{m}}}\n" for m in ("base", "m1", "m2"))
+    mdm_kit.merge(text, tmp_path / "out")
+    with pytest.raises(mdm_kit.errors.UsageError, match="counts as one of the models"):
+        mdm_kit.unmerge(tmp_path / "out", tmp_path / "less", drop=["base"])

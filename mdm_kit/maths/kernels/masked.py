@@ -64,6 +64,7 @@ def _masked(
     at = addresses(a[_INPUTS], k)
     ties = array_at(behind, 2 * k, np.int64)
     lanes = array_at(behind + 16 * k, 3 * k * MASK_LANES, np.float64)
+    votes = array_at(behind + 16 * k + 3 * k * MASK_LANES * 8, ROW, np.float64)
     bad = 0
     for start in range(0, n, ROW):
         m = min(ROW, n - start)
@@ -97,7 +98,7 @@ def _masked(
                         total += lanes[i * MASK_LANES + j]
                     sums[i] = total
             continue
-        _sum(a, rows, m)
+        _sum(a, rows, votes, m)
         total_row = rows[(k + 2) * ROW : (k + 2) * ROW + m]
         if not store(total_row, narrow[:m], narrow[ROW : ROW + m], a[_OUT], start, a[_OUT_CODE]):
             bad += 1
@@ -212,8 +213,12 @@ def _add_squares(d: Row, lanes: F64s) -> None:
 
 
 @kernel
-def _sum(a: I64s, rows: Row, m: int) -> None:
-    """Fill the row behind the scores with base + scale · Σ of what counts, over its weights."""
+def _sum(a: I64s, rows: Row, votes: F64s, m: int) -> None:
+    """Fill the row behind the scores with base + scale · Σ of what counts, over its weights.
+
+    Votes are float64 whatever the rows are: there changes times weights are exact, so that what
+    cancels is zero in any order of the models.
+    """
     k = a[_K]
     factors = array_at(a[_FACTORS], 3 * k, np.float64)
     numbers = bits_of(a[_SCALE : _FLOOR + 1], np.float64)
@@ -221,15 +226,15 @@ def _sum(a: I64s, rows: Row, m: int) -> None:
     b = rows[:m]
     total = rows[(k + 2) * ROW : (k + 2) * ROW + m]
     divisor = rows[(k + 3) * ROW : (k + 3) * ROW + m]
-    vote = rows[(k + 4) * ROW : (k + 4) * ROW + m]
+    vote = votes[:m]
     for j in range(m):
         total[j], divisor[j], vote[j] = 0.0, 0.0, 0.0
     if a[_ELECT]:
         for i in range(k):
             d = rows[(1 + i) * ROW : (1 + i) * ROW + m]
-            f = rows.dtype.type(factors[i])
+            share = np.float64(rows.dtype.type(factors[i]))
             for j in range(m):
-                vote[j] = vote[j] + d[j] * f
+                vote[j] = vote[j] + np.float64(d[j]) * share
     for i in range(k):
         d = rows[(1 + i) * ROW : (1 + i) * ROW + m]
         e, f = rows.dtype.type(factors[i]), rows.dtype.type(factors[k + i])

@@ -39,7 +39,7 @@ def draw_by_rank(
     first_row = start // ROW
     u = array_at(numbers, n + 2 * ROW, np.uint32)
     taken = array_at(numbers + (n + 2 * ROW) * 4, n + 8, np.uint8)
-    behind = numbers + (n + 2 * ROW) * 4 + (n + 8 + 63) // 64 * 64
+    behind = numbers + ((n + 2 * ROW) * 4 + n + 8 + 63) // 64 * 64
     keys = array_at(behind, 2 * length, np.uint64)
     counts = array_at(behind + 16 * length, 4 * 2048, np.int64)
     _load(inputs, n, wide, behind + 16 * length, sizes)
