@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mdm_kit.methods.rules import Counting, Masking, Spanning
+from mdm_kit.methods.rules import Counting, Drawn, DrawnByRank, Masking, Spanning
 from mdm_kit.planner.compat import is_compat
 from mdm_kit.planner.nodes import Apply, Read, Write
 from mdm_kit.planner.ruling import rule_of
@@ -27,7 +27,9 @@ def course_of(write: Write, seed: int) -> Course | None:
     wide = apply.compute == "float64"
     k = len(apply.inputs)
     if isinstance(rule, Masking):
-        return MaskingCourse(write, rule, _keys(apply, write.name, seed), wide=wide)
+        draws = any(isinstance(keep, Drawn | DrawnByRank) for keep in rule.keeps)
+        keys = _keys(apply, write.name, seed) if draws else [0] * k
+        return MaskingCourse(write, rule, keys, wide=wide)
     if isinstance(rule, Spanning):
         return SpanningCourse(write, rule, k, wide=wide)
     if isinstance(rule, Counting):
