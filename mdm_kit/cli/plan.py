@@ -97,8 +97,11 @@ def show_plan(made: Plan) -> None:
     first = made.shards[0].name
     shards = first if len(made.shards) == 1 else f"{first} ... {len(made.shards)} files"
     passes = "one pass"
-    if costs.read_twice:
+    if costs.passes == 2:
         passes = f"two passes ({costs.read_twice:,} tensors are read twice)"
+    elif costs.read_twice:
+        again = f"{costs.read_twice:,} tensors are read more than once"
+        passes = f"up to {costs.passes} passes ({again})"
     arithmetic = sorted({a.compute for w in made.writes if (a := w.apply())})
     facts(
         [

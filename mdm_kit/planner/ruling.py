@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 from mdm_kit.maths.layouts import divergence_scratch_nbytes, ranked_draws_scratch_nbytes
 from mdm_kit.maths.selection import SAMPLE_FROM
+from mdm_kit.methods.contract import MethodParams
 from mdm_kit.methods.registry import methods
 from mdm_kit.methods.rules import (
     Counting,
@@ -40,8 +42,14 @@ def rule_of(write: Write) -> Rule | None:
     apply = write.apply()
     if apply is None or apply.weights is not None:
         return None
-    rule = methods()[apply.method].rule
-    return None if rule is None else rule(apply.params, write.shape)
+    return _rule(apply.method, apply.params, write.shape)
+
+
+@lru_cache(maxsize=4096)
+def _rule(method: str, params: MethodParams, shape: tuple[int, ...]) -> Rule | None:
+    """Ask the method once for all tensors of one shape with the same parameters."""
+    rule = methods()[method].rule
+    return None if rule is None else rule(params, shape)
 
 
 def readings(write: Write, tile: int) -> int:
@@ -53,7 +61,7 @@ def readings(write: Write, tile: int) -> int:
     if rule is None or write.n_elements <= tile:
         return 1
     if isinstance(rule, Spanning):
-        return 2 if rule.vectors.n == 1 or rule.vectors.inner == 1 else 3
+        return 2
     if isinstance(rule, Counting):
         return 2 if rule.r and rule.alpha else 1
     if not isinstance(rule, Masking):

@@ -60,7 +60,7 @@ class _Counts(Stage):
             counts=self._counts[first : first + -(-inputs.count // BLOCK)],
         )
 
-    def settle(self, borrow: Borrow, size: int) -> None:
+    def settle(self, borrow: Borrow) -> None:
         rule = self._course.rule
         shared, own = self._counts.sum(axis=0).T
         ratio = shared / np.maximum(own, rule.epsilon or 1.0)

@@ -23,10 +23,13 @@ class Stage(ABC):
     """One reading of a tensor."""
 
     def __init__(self, n: int) -> None:
-        """Expect n elements."""
+        """Expect n elements; a stage that is settled without a reading of its own has none."""
+        self.n = n
         self._left = n
         self._lock = threading.Lock()
         self._over = threading.Event()
+        if not n:
+            self._over.set()
 
     def tile(self, size: int) -> int:
         """Return how many elements a tile has, of about `size`."""
@@ -37,8 +40,8 @@ class Stage(ABC):
         """Look at the elements of a tile."""
 
     @abstractmethod
-    def settle(self, borrow: Borrow, size: int) -> None:
-        """Draw the conclusions when all tiles are read; tiles of `size` may be read again."""
+    def settle(self, borrow: Borrow) -> None:
+        """Draw the conclusions when all tiles are read; `borrow` is for what must be read again."""
 
     def done(self, count: int) -> None:
         """`count` more elements are read."""
@@ -69,8 +72,8 @@ class Course(ABC):
         self._settling = threading.Lock()
         self._failure: BaseException | None = None
 
-    def settle(self, upto: int, borrow: Borrow, size: int) -> None:
-        """Finish the stages before `upto`; what must be read again is, in tiles of `size`.
+    def settle(self, upto: int, borrow: Borrow) -> None:
+        """Finish the stages before `upto`.
 
         Nobody waits for a stage while holding the lock: who is to read its last tile may need it.
         A stage that cannot be settled is tried once, and its error is everybody's.
@@ -81,11 +84,11 @@ class Course(ABC):
                 if self._failure is not None:
                     raise self._failure
                 if self._settled == at:
-                    self._settle(self.stages[at], borrow, size)
+                    self._settle(self.stages[at], borrow)
 
-    def _settle(self, stage: Stage, borrow: Borrow, size: int) -> None:
+    def _settle(self, stage: Stage, borrow: Borrow) -> None:
         try:
-            stage.settle(borrow, size)
+            stage.settle(borrow)
         except BaseException as failure:
             self._failure = failure
             raise

@@ -180,7 +180,7 @@ class _Sums(Stage):
         if not finite:
             self._finite = False
 
-    def settle(self, borrow: Borrow, size: int) -> None:
+    def settle(self, borrow: Borrow) -> None:
         course, rule = self._course, self._course.rule
         joined = np.cumsum(self._sums, axis=0)[-1]  # one after another, left to right
         used = joined[:, 2:] if rule.weights is None else joined[:, :2]
@@ -229,7 +229,7 @@ class _RankedDraws(Stage):
                 bits=self._bits[i],
             )
 
-    def settle(self, borrow: Borrow, size: int) -> None:
+    def settle(self, borrow: Borrow) -> None:
         for i, bits in self._bits.items():
             self._course.masks[i] = Mask.given(bits)
 
@@ -250,5 +250,5 @@ class _Divergences(Stage):
         out = self._found[start // length : (start + inputs.count) // length]
         divergences(inputs.addresses, inputs.dtypes, length=length, out=out)
 
-    def settle(self, borrow: Borrow, size: int) -> None:
+    def settle(self, borrow: Borrow) -> None:
         self._course.scoring = Scoring(IMPORTANCE, self._found, self._vectors.length)

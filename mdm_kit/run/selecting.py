@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from mdm_kit.maths.blocks import BLOCK
 from mdm_kit.maths.select import Scoring, select_tile
 from mdm_kit.maths.selection import SAMPLE_FROM, Scores, Selection
 from mdm_kit.run.course import Borrow, Stage, tiles
@@ -58,11 +59,11 @@ class Selecting:
         for at, i in enumerate(which):
             self._selections[i].add(start, counts[:, at], scores[at], whole[at])
 
-    def finish(self, borrow: Borrow, size: int) -> None:
-        """Solve all selections, reading again for those whose sample misled."""
+    def finish(self, borrow: Borrow) -> None:
+        """Solve all selections, reading again, block by block, for those whose sample misled."""
         left = [i for i, s in enumerate(self._selections) if not s.solve()]
         while left:
-            for start, count in tiles(self.n, size):
+            for start, count in tiles(self.n, BLOCK):
                 with borrow(start, count) as inputs:
                     self.add(inputs, start, left)
             left = [i for i in left if not self._selections[i].solve()]
@@ -97,7 +98,7 @@ class _Sampling(Stage):
         with self._adding:
             self._samples[start] = sample
 
-    def settle(self, borrow: Borrow, size: int) -> None:
+    def settle(self, borrow: Borrow) -> None:
         self._selecting.aim([self._samples[start] for start in sorted(self._samples)])
         self._samples.clear()
 
@@ -112,6 +113,6 @@ class _Passing(Stage):
     def read(self, inputs: Inputs, start: int) -> None:
         self._selecting.add(inputs, start)
 
-    def settle(self, borrow: Borrow, size: int) -> None:
-        self._selecting.finish(borrow, size)
+    def settle(self, borrow: Borrow) -> None:
+        self._selecting.finish(borrow)
         self._selecting.conclude()

@@ -111,7 +111,7 @@ class _Products(Stage):
             out=out.ctypes.data,
         )
 
-    def settle(self, borrow: Borrow, size: int) -> None:
+    def settle(self, borrow: Borrow) -> None:
         self._course.solve(np.cumsum(self._found, axis=0)[-1:])  # left to right
 
 
@@ -138,7 +138,7 @@ class _RowProducts(Stage):
             out=out,
         )
 
-    def settle(self, borrow: Borrow, size: int) -> None:
+    def settle(self, borrow: Borrow) -> None:
         self._course.solve(self._found)
 
 
@@ -149,13 +149,13 @@ class _ColumnProducts(Stage):
     """
 
     def __init__(self, course: SpanningCourse, vectors: Vectors) -> None:
-        super().__init__(course.n)
+        super().__init__(0)
         self._course, self._vectors = course, vectors
 
     def read(self, inputs: Inputs, start: int) -> None:
-        """Leave all to `settle`."""
+        """Nothing: `settle` reads."""
 
-    def settle(self, borrow: Borrow, size: int) -> None:
+    def settle(self, borrow: Borrow) -> None:
         course, vectors = self._course, self._vectors
         k, inner = course.k, vectors.inner
         found = np.zeros((vectors.n, k * (k + 1) // 2))

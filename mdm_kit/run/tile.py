@@ -22,8 +22,7 @@ class Tile:
 
     `measured` is there where the tensor's coefficients come from inner products taken on the way:
     by tiles that stand before this one, or, where this tile is the whole tensor, from its bytes.
-    `course` is there where the tensor's method has a rule, `size` is that of the tensor's tiles but
-    the last.
+    `course` is there where the tensor's method has a rule.
     """
 
     write: Write
@@ -31,7 +30,6 @@ class Tile:
     count: int
     measured: Tally | None = None
     course: Course | None = None
-    size: int = 0
 
     @property
     def is_whole(self) -> bool:
@@ -70,16 +68,12 @@ class MeasureTile:
 
 @dataclass(frozen=True, slots=True)
 class StageTile:
-    """Elements of a tensor for one stage of its course, which is its `index`th.
-
-    `size` is what the tensor's other tiles have, whatever this stage's.
-    """
+    """Elements of a tensor for one stage of its course, which is its `index`th."""
 
     course: Course
     index: int
     start: int
     count: int
-    size: int
 
     @property
     def nbytes(self) -> int:
@@ -118,13 +112,14 @@ def tiles_of(
 ) -> Iterator[Tile]:
     """Yield tiles of `size` elements, first element first; none for an empty tensor."""
     for start, count in tiles(write.n_elements, size):
-        yield Tile(write, start, count, measured, course, size)
+        yield Tile(write, start, count, measured, course)
 
 
 def stage_tiles_of(course: Course, index: int, size: int) -> Iterator[StageTile]:
     """Yield the tiles of a stage, of about `size` elements."""
-    for start, count in tiles(course.write.n_elements, course.stages[index].tile(size)):
-        yield StageTile(course, index, start, count, size)
+    stage = course.stages[index]
+    for start, count in tiles(stage.n, stage.tile(size)):
+        yield StageTile(course, index, start, count)
 
 
 def measure_tiles_of(into: Tally, size: int) -> Iterator[MeasureTile]:

@@ -108,7 +108,7 @@ class Work:
         course, stage = tile.course, tile.course.stages[tile.index]
         try:
             borrow = self._borrower(course.write)
-            course.settle(tile.index, borrow, tile.size)
+            course.settle(tile.index, borrow)
             with borrow(tile.start, tile.count) as inputs:
                 self._read_stage(stage, inputs, tile.start)
         except BaseException:
@@ -131,9 +131,10 @@ class Work:
         borrow = self._borrower(tile.write)
         with borrow(tile.start, tile.count) as inputs:
             for i, stage in enumerate(course.stages if tile.is_whole else ()):
-                course.settle(i, borrow, tile.size)
-                self._read_stage(stage, inputs, 0)
-            course.settle(len(course.stages), borrow, tile.size)
+                course.settle(i, borrow)
+                if stage.n:
+                    self._read_stage(stage, inputs, 0)
+            course.settle(len(course.stages), borrow)
             with self.profile.during("fold", inputs.nbytes):
                 finite = course.fill(inputs, tile.start, out, dtype, wide=wide)
             if not finite:

@@ -445,7 +445,7 @@ def test_an_error_while_settling_is_everybody_s() -> None:
     course = course_with_a_failing_stage()
     for _ in range(3):
         with pytest.raises(MisfitError, match="it failed"):
-            course.settle(1, lambda *_: None, TILE)  # type: ignore[arg-type, return-value]
+            course.settle(1, lambda *_: None)  # type: ignore[arg-type, return-value]
 
 
 def course_with_a_failing_stage() -> Course:
@@ -454,7 +454,7 @@ def course_with_a_failing_stage() -> Course:
 
         def read(self, inputs: Any, start: int) -> None: ...
 
-        def settle(self, borrow: Any, size: int) -> None:
+        def settle(self, borrow: Any) -> None:
             assert not self.tries
             self.tries += 1
             raise MisfitError("it failed")
