@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from mdm_kit.maths.layouts import CODES, FOLD_SCRATCH_NBYTES
 from mdm_kit.maths.native import native
 from mdm_kit.maths.scratch import Scratch
+from mdm_kit.maths.stored import input_table
 
 _scratch = Scratch()
 
@@ -32,7 +33,7 @@ def fold(
     k = len(addresses)
     entry = native("fold", "fold64" if wide else "fold32", 9)
     w = (ctypes.c_double * len(weights))(*weights)
-    at = (ctypes.c_int64 * (2 * k))(*addresses, *(CODES[d] for d in dtypes))
+    at = input_table(addresses, dtypes)
     start = ctypes.addressof(at)
     scratch = _scratch.address(FOLD_SCRATCH_NBYTES)
     weights_at = ctypes.addressof(w)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 
-from mdm_kit.maths.layouts import CODES, gram_scratch_nbytes
+from mdm_kit.maths.layouts import gram_scratch_nbytes
 from mdm_kit.maths.native import native
 from mdm_kit.maths.scratch import Scratch
+from mdm_kit.maths.stored import input_table
 
 _scratch = Scratch()
 
@@ -31,7 +32,7 @@ def gram_blocks(
     are formed in float32, in float64 if `wide`; with `exact` sums are compensated.
     """
     k = len(addresses)
-    at = (ctypes.c_int64 * (2 * k))(*addresses, *(CODES[d] for d in dtypes))
+    at = input_table(addresses, dtypes)
     start = ctypes.addressof(at)
     scratch = _scratch.address(gram_scratch_nbytes(k + 1 - base))
     entry = native("gram", "gram_blocks", 10)

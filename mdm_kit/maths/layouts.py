@@ -136,6 +136,9 @@ def counted_scratch_nbytes(k: int) -> int:
     return (k + 3) * FOLD_ROW * 8 + 3 * FOLD_ROW * 4
 
 
+SWAPPED_SCRATCH_NBYTES = 2 * FOLD_ROW * 8 + 3 * FOLD_ROW * 4
+
+
 def vectors_scratch_nbytes(k: int) -> int:
     """Return the scratch memory (bytes) to measure or fold k inputs vector by vector."""
     return (k + 3) * FOLD_ROW * 8 + 3 * FOLD_ROW * 4

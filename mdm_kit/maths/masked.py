@@ -23,8 +23,9 @@ from mdm_kit.maths.layouts import (
 )
 from mdm_kit.maths.native import native
 from mdm_kit.maths.scratch import Scratch
-from mdm_kit.maths.select import Scoring, input_table
+from mdm_kit.maths.select_tile import Scoring
 from mdm_kit.maths.selection import Cut
+from mdm_kit.maths.stored import Stored
 
 F64s = NDArray[np.float64]
 
@@ -60,7 +61,7 @@ class Mask:
 
     @classmethod
     def drawn(cls, share: float, key: int) -> Mask:
-        """Keep elements by chance, with the numbers of a 64-bit key."""
+        """Keep elements by chance, with the numbers of a key (int64)."""
         return cls(DRAWN, key=key, threshold=min(round(share * 2.0**32), 2**32 - 1))
 
     @classmethod
@@ -74,7 +75,7 @@ class Mask:
             kind=self.kind,
             ties_kept=self.kept.ties.ctypes.data,
             ties_dropped=self.dropped.ties.ctypes.data,
-            key=self.key - (1 << 64) if self.key >= 1 << 63 else self.key,
+            key=self.key,
             threshold=self.threshold,
             bits=0 if self.bits is None else self.bits.ctypes.data,
         )
@@ -105,53 +106,33 @@ class Combining:
 
 
 def mask_tile(
-    addresses: Sequence[int],
-    dtypes: Sequence[str],
+    tile: Stored,
     *,
-    start: int,
-    n: int,
-    wide: bool,
     scoring: Scoring,
     masks: Sequence[Mask],
     combining: Combining,
     out: int,
     out_dtype: str,
 ) -> bool:
-    """Write n merged elements, from `start` of the tensor on, at the address `out`, rounded once.
+    """Write a tile's merged elements at the address `out`, rounded once.
 
-    Inputs are given as in `fold`, the base first. Arithmetic is float32, float64 if `wide`. Returns
+    The first input is the base. Arithmetic is float32, float64 where the tile is wide. Returns
     whether all changes and results are finite.
     """
-    return _run(
-        addresses, dtypes, start, n, wide, scoring, masks, combining, out, CODES[out_dtype], None
-    )
+    return _run(tile, scoring, masks, combining, out, CODES[out_dtype], None)
 
 
-def sum_tile(
-    addresses: Sequence[int],
-    dtypes: Sequence[str],
-    *,
-    start: int,
-    n: int,
-    wide: bool,
-    scoring: Scoring,
-    masks: Sequence[Mask],
-    sums: F64s,
-) -> bool:
+def sum_tile(tile: Stored, *, scoring: Scoring, masks: Sequence[Mask], sums: F64s) -> bool:
     """Fill `sums` (blocks, k, 3) with Σ|d|, Σ|kept d| and Σ(kept d)² of each block and model.
 
     Returns whether all changes are finite.
     """
     nothing = Combining(np.zeros((3, len(masks))), elect=False, normalize=False, scale=0.0)
-    return _run(addresses, dtypes, start, n, wide, scoring, masks, nothing, 0, 0, sums)
+    return _run(tile, scoring, masks, nothing, 0, 0, sums)
 
 
 def _run(
-    addresses: Sequence[int],
-    dtypes: Sequence[str],
-    start: int,
-    n: int,
-    wide: bool,
+    tile: Stored,
     scoring: Scoring,
     masks: Sequence[Mask],
     combining: Combining,
@@ -160,17 +141,17 @@ def _run(
     sums: F64s | None,
 ) -> bool:
     k = len(masks)
-    inputs = input_table(addresses, dtypes)
+    inputs = tile.table()
     words = np.array([m.words() for m in masks], np.int64)
-    cuts = np.array([m.limits(np.float64 if wide else np.float32) for m in masks])
+    cuts = np.array([m.limits(np.float64 if tile.wide else np.float32) for m in masks])
     factors = np.ascontiguousarray(combining.factors)
     numbers = np.array([combining.scale, combining.floor]).view(np.int64)
     args = np.array(
         MaskArgs(
             inputs=ctypes.addressof(inputs),
             k=k,
-            start=start,
-            n=n,
+            start=tile.start,
+            n=tile.n,
             score=scoring.score,
             masks=words.ctypes.data,
             cuts=cuts.ctypes.data,
@@ -188,4 +169,4 @@ def _run(
         ),
         np.int64,
     )
-    return bool(native("masked", "masked64" if wide else "masked32", 1)(args.ctypes.data))
+    return bool(native("masked", "masked64" if tile.wide else "masked32", 1)(args.ctypes.data))

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mdm_kit.maths.blocks import BLOCK
-from mdm_kit.maths.select import EVERYTHING
+from mdm_kit.maths.select_tile import EVERYTHING
 
 Scores = NDArray[Any]
 Counts = NDArray[np.int64]

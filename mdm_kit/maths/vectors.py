@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from mdm_kit.maths.layouts import (
 )
 from mdm_kit.maths.native import native
 from mdm_kit.maths.scratch import Scratch
-from mdm_kit.maths.select import input_table
+from mdm_kit.maths.stored import Stored
 
 F64s = NDArray[np.float64]
 
@@ -25,110 +24,89 @@ _sorting = Scratch()
 
 
 def add_vector_products(
-    addresses: Sequence[int],
-    dtypes: Sequence[str],
-    *,
-    base: bool,
-    shape: tuple[int, int, int],
-    wide: bool,
-    out: F64s,
+    tile: Stored, *, base: bool, shape: tuple[int, int, int], out: F64s
 ) -> None:
     """Add the inner products of a tile's vectors to `out` (outer * inner, pairs).
 
-    The tile is `shape` = (outer, length, inner), its vectors in the middle. Inputs are given as in
-    `fold`; with `base` the first is the base and the others are taken minus it. Pairs are (0,0),
-    (1,0), (1,1), ...
+    The tile is `shape` = (outer, length, inner), its vectors in the middle. With `base` the first
+    input is the base and the others are taken minus it. Pairs are (0,0), (1,0), (1,1), ...
     """
-    k = len(addresses) - base
-    inputs = input_table(addresses, dtypes)
-    outer, length, inner = shape
+    k = len(tile.addresses) - base
+    inputs = tile.table()
     scratch = _scratch.address(vectors_scratch_nbytes(k))
     entry = native("vectors", "vector_products", 9)
-    entry(
-        ctypes.addressof(inputs), k, base, outer, length, inner, wide, out.ctypes.data, scratch
-    )  # fmt: skip
+    entry(ctypes.addressof(inputs), k, base, *shape, tile.wide, out.ctypes.data, scratch)
 
 
 def fold_vectors(
-    addresses: Sequence[int],
-    dtypes: Sequence[str],
+    tile: Stored,
     *,
     base: bool,
-    start: int,
-    n: int,
     length: int,
     inner: int,
-    wide: bool,
     factors: F64s,
     out: int,
     out_dtype: str,
 ) -> bool:
-    """Write n elements from `start` on, each vector summed with its own factors (vectors, k).
+    """Write a tile, each vector summed with its own factors (vectors, k); return if all is finite.
 
-    Returns whether all is finite. Inputs are as in `add_vector_products`; sums are float64.
+    The tensor's vectors have `length` elements, `inner` apart. With `base` the first input is the
+    base. Sums are float64, rounded once.
     """
-    k = len(addresses) - base
-    inputs = input_table(addresses, dtypes)
-    scratch = _scratch.address(vectors_scratch_nbytes(k))
+    k = len(tile.addresses) - base
+    inputs = tile.table()
     entry = native("vectors", "fold_vectors", 12)
     return bool(
         entry(
             ctypes.addressof(inputs),
             k,
             base,
-            start,
-            n,
+            tile.start,
+            tile.n,
             length,
             inner,
-            wide,
+            tile.wide,
             factors.ctypes.data,
             out,
             CODES[out_dtype],
-            scratch,
+            _scratch.address(vectors_scratch_nbytes(k)),
         )
     )
 
 
-def divergences(addresses: Sequence[int], dtypes: Sequence[str], *, length: int, out: F64s) -> None:
-    """Write Σ p log(p/q) of each vector of `length` numbers to `out` (vectors,).
+def divergences(tile: Stored, *, length: int, out: F64s) -> None:
+    """Write Σ p log(p/q) of each of a tile's vectors of `length` numbers to `out` (vectors,).
 
     q and p are softmax + 1e-8 of the first and the second input's vector.
     """
-    inputs = input_table(addresses, dtypes)
+    inputs = tile.table()
     scratch = _scratch.address(divergence_scratch_nbytes(length))
     entry = native("divergence", "divergences", 5)
     entry(ctypes.addressof(inputs), len(out), length, out.ctypes.data, scratch)
 
 
 def draw_by_rank(
-    addresses: Sequence[int],
-    dtypes: Sequence[str],
+    tile: Stored,
     *,
-    start: int,
     shape: tuple[int, int, int],
-    wide: bool,
     key: int,
     chances: tuple[float, float],
     bits: NDArray[np.uint8],
 ) -> None:
     """Set the bits of a tile's elements that a chance growing with their rank keeps.
 
-    Inputs are the base and a model; `shape` is as in `add_vector_products`, `start` the tile's
-    first element. `bits` are those of the whole tensor.
+    The inputs are a base and one model; `shape` is as in `add_vector_products`, `key` an int64.
+    `bits` are those of the whole tensor.
     """
-    inputs = input_table(addresses, dtypes)
-    outer, length, inner = shape
+    inputs = tile.table()
     p = (ctypes.c_double * 2)(*chances)
-    scratch = _sorting.address(ranked_draws_scratch_nbytes(outer * length * inner, length))
     native("ranked_draws", "draw_by_rank", 10)(
         ctypes.addressof(inputs),
-        start,
-        outer,
-        length,
-        inner,
-        wide,
-        key - (1 << 64) if key >= 1 << 63 else key,
+        tile.start,
+        *shape,
+        tile.wide,
+        key,
         ctypes.addressof(p),
         bits.ctypes.data,
-        scratch,
+        _sorting.address(ranked_draws_scratch_nbytes(tile.n, shape[1])),
     )

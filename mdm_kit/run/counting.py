@@ -1,4 +1,4 @@
-"""The courses of tensors merged element by element: by counted changes, or by a limited step."""
+"""The course of a tensor whose changes are joined by how many models make them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from mdm_kit.maths.blocks import BLOCK
-from mdm_kit.maths.counted import add_counted, count_changes, step_towards
-from mdm_kit.methods.rules import Counting, Swapping
+from mdm_kit.maths.counted import add_counted, count_changes
+from mdm_kit.methods.rules import Counting
 from mdm_kit.planner.nodes import Write
 from mdm_kit.run.course import Borrow, Course, Stage
 from mdm_kit.run.executor import Bytes
@@ -30,10 +30,7 @@ class CountingCourse(Course):
     def fill(self, inputs: Inputs, start: int, out: Bytes, dtype: str, *, wide: bool) -> bool:
         """Write a tile's elements; see `Course.fill`."""
         return add_counted(
-            inputs.addresses,
-            inputs.dtypes,
-            n=inputs.count,
-            wide=wide,
+            inputs.stored(start, wide=wide),
             least=self.rule.epsilon,
             alone=self.alone,
             out=out.ctypes.data,
@@ -52,10 +49,7 @@ class _Counts(Stage):
     def read(self, inputs: Inputs, start: int) -> None:
         first = start // BLOCK
         count_changes(
-            inputs.addresses,
-            inputs.dtypes,
-            n=inputs.count,
-            wide=self._course.wide,
+            inputs.stored(start, wide=self._course.wide),
             least=self._course.rule.epsilon,
             counts=self._counts[first : first + -(-inputs.count // BLOCK)],
         )
@@ -65,24 +59,3 @@ class _Counts(Stage):
         shared, own = self._counts.sum(axis=0).T
         ratio = shared / np.maximum(own, rule.epsilon or 1.0)
         self._course.alone = [float(1.0 + rule.r * min(x, rule.alpha)) for x in ratio]
-
-
-class SwappingCourse(Course):
-    """One reading: each element depends on nothing but itself."""
-
-    def __init__(self, write: Write, rule: Swapping) -> None:
-        """Plan no stage."""
-        self.rule = rule
-        super().__init__(write, [])
-
-    def fill(self, inputs: Inputs, start: int, out: Bytes, dtype: str, *, wide: bool) -> bool:
-        """Write a tile's elements; see `Course.fill`."""
-        return step_towards(
-            inputs.addresses,
-            inputs.dtypes,
-            n=inputs.count,
-            wide=wide,
-            step=self.rule.t,
-            out=out.ctypes.data,
-            out_dtype=dtype,
-        )

@@ -7,11 +7,12 @@ from mdm_kit.planner.compat import is_compat
 from mdm_kit.planner.nodes import Apply, Read, Write
 from mdm_kit.planner.ruling import rule_of
 from mdm_kit.run.compat import CompatCourse
-from mdm_kit.run.counting import CountingCourse, SwappingCourse
+from mdm_kit.run.counting import CountingCourse
 from mdm_kit.run.course import Course
 from mdm_kit.run.drawing import key_of
 from mdm_kit.run.masking import MaskingCourse
 from mdm_kit.run.spanning import SpanningCourse
+from mdm_kit.run.swapping import SwappingCourse
 
 
 def course_of(write: Write, seed: int) -> Course | None:

@@ -6,7 +6,7 @@ import hashlib
 
 
 def key_of(seed: int, tensor: str, model: str) -> int:
-    """Return the 64-bit key of the draws of one model in one tensor.
+    """Return the key of the draws of one model in one tensor, an int64 as kernels take it.
 
     Names stand in the recipe and the checkpoint, so a model keeps its draws when others come and
     go.
@@ -15,4 +15,4 @@ def key_of(seed: int, tensor: str, model: str) -> int:
     for part in (str(seed), tensor, model):
         text = part.encode()
         digest.update(len(text).to_bytes(8, "little") + text)
-    return int.from_bytes(digest.digest(), "little")
+    return int.from_bytes(digest.digest(), "little", signed=True)

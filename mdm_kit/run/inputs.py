@@ -8,6 +8,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from mdm_kit.maths.stored import Stored
 from mdm_kit.planner.nodes import Read
 from mdm_kit.sources import Loan, Source
 from mdm_kit.words import DTYPES
@@ -40,6 +41,10 @@ class Inputs:
     def nbytes(self) -> int:
         """Bytes of all inputs together."""
         return sum(self.count * DTYPES[d].bits // 8 for d in self.dtypes)
+
+    def stored(self, start: int, *, wide: bool) -> Stored:
+        """Return the borrowed elements as kernels take them, `start` being the tensor's first."""
+        return Stored(self.addresses, self.dtypes, start, self.count, wide)
 
     def borrow(self) -> None:
         """Borrow the elements; raises what a source raises, and has borrowed nothing then."""

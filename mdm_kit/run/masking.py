@@ -11,7 +11,7 @@ from mdm_kit.errors import NotFiniteError
 from mdm_kit.maths.blocks import BLOCK
 from mdm_kit.maths.layouts import IMPORTANCE, MAGNITUDE, SPREAD
 from mdm_kit.maths.masked import Combining, F64s, Mask, mask_tile, sum_tile
-from mdm_kit.maths.select import Scoring
+from mdm_kit.maths.select_tile import Scoring
 from mdm_kit.maths.selection import Cut, Selection
 from mdm_kit.maths.vectors import divergences, draw_by_rank
 from mdm_kit.methods.rules import (
@@ -124,11 +124,7 @@ class MaskingCourse(Course):
         """Write a tile's elements; see `Course.fill`."""
         assert self.combining is not None  # noqa: S101 -- the stages are settled
         return mask_tile(
-            inputs.addresses,
-            inputs.dtypes,
-            start=start,
-            n=inputs.count,
-            wide=wide,
+            inputs.stored(start, wide=wide),
             scoring=self.scoring,
             masks=self.masks,
             combining=self.combining,
@@ -168,11 +164,7 @@ class _Sums(Stage):
     def read(self, inputs: Inputs, start: int) -> None:
         course, first = self._course, start // BLOCK
         finite = sum_tile(
-            inputs.addresses,
-            inputs.dtypes,
-            start=start,
-            n=inputs.count,
-            wide=course.wide,
+            inputs.stored(start, wide=course.wide),
             scoring=course.scoring,
             masks=course.masks,
             sums=self._sums[first : first + -(-inputs.count // BLOCK)],
@@ -217,13 +209,11 @@ class _RankedDraws(Stage):
     def read(self, inputs: Inputs, start: int) -> None:
         vectors = self._vectors
         outer = inputs.count // (vectors.length * vectors.inner)
+        tile = inputs.stored(start, wide=self._course.wide)
         for i, keep in self._keeps.items():
             draw_by_rank(
-                [inputs.addresses[0], inputs.addresses[i + 1]],
-                [inputs.dtypes[0], inputs.dtypes[i + 1]],
-                start=start,
+                tile.of_model(i),
                 shape=(outer, vectors.length, vectors.inner),
-                wide=self._course.wide,
                 key=self._keys[i],
                 chances=(keep.low, keep.high),
                 bits=self._bits[i],
@@ -248,7 +238,7 @@ class _Divergences(Stage):
     def read(self, inputs: Inputs, start: int) -> None:
         length = self._vectors.length
         out = self._found[start // length : (start + inputs.count) // length]
-        divergences(inputs.addresses, inputs.dtypes, length=length, out=out)
+        divergences(inputs.stored(start, wide=self._course.wide), length=length, out=out)
 
     def settle(self, borrow: Borrow) -> None:
         self._course.scoring = Scoring(IMPORTANCE, self._found, self._vectors.length)

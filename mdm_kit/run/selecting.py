@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from mdm_kit.maths.blocks import BLOCK
-from mdm_kit.maths.select import Scoring, select_tile
+from mdm_kit.maths.select_tile import Scoring, select_tile
 from mdm_kit.maths.selection import SAMPLE_FROM, Scores, Selection
 from mdm_kit.run.course import Borrow, Stage, tiles
 from mdm_kit.run.inputs import Inputs
@@ -72,11 +72,7 @@ class Selecting:
         self, inputs: Inputs, start: int, which: Sequence[int], *, sample: bool
     ) -> tuple[np.ndarray, list[Scores], list[bool]]:
         return select_tile(
-            inputs.addresses,
-            inputs.dtypes,
-            start=start,
-            n=inputs.count,
-            wide=self._wide,
+            inputs.stored(start, wide=self._wide),
             scoring=self._scoring(),
             models=[self._models[i] for i in which],
             pivots=[self._selections[i].pivots for i in which],

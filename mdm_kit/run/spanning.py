@@ -64,14 +64,10 @@ class SpanningCourse(Course):
         vectors = self.rule.vectors
         if vectors.n > 1:
             return fold_vectors(
-                inputs.addresses,
-                inputs.dtypes,
+                inputs.stored(start, wide=wide),
                 base=self.base,
-                start=start,
-                n=inputs.count,
                 length=vectors.length,
                 inner=vectors.inner,
-                wide=wide,
                 factors=self.factors,
                 out=out.ctypes.data,
                 out_dtype=dtype,
@@ -129,14 +125,8 @@ class _RowProducts(Stage):
     def read(self, inputs: Inputs, start: int) -> None:
         length = self._vectors.length
         out = self._found[start // length : (start + inputs.count) // length]
-        add_vector_products(
-            inputs.addresses,
-            inputs.dtypes,
-            base=self._course.base,
-            shape=(len(out), length, 1),
-            wide=self._course.wide,
-            out=out,
-        )
+        tile = inputs.stored(start, wide=self._course.wide)
+        add_vector_products(tile, base=self._course.base, shape=(len(out), length, 1), out=out)
 
     def settle(self, borrow: Borrow) -> None:
         self._course.solve(self._found)
@@ -163,13 +153,8 @@ class _ColumnProducts(Stage):
         for outer in range(vectors.outer):
             own = found[outer * inner : (outer + 1) * inner]
             for row, count in tiles(vectors.length, step):
-                with borrow((outer * vectors.length + row) * inner, count * inner) as inputs:
-                    add_vector_products(
-                        inputs.addresses,
-                        inputs.dtypes,
-                        base=course.base,
-                        shape=(1, count, inner),
-                        wide=course.wide,
-                        out=own,
-                    )
+                start = (outer * vectors.length + row) * inner
+                with borrow(start, count * inner) as inputs:
+                    tile = inputs.stored(start, wide=course.wide)
+                    add_vector_products(tile, base=course.base, shape=(1, count, inner), out=own)
         course.solve(found)

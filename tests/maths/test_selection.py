@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from mdm_kit.maths.blocks import BLOCK
 from mdm_kit.maths.layouts import MAGNITUDE, SPREAD
-from mdm_kit.maths.select import EVERYTHING, Scoring, select_tile
+from mdm_kit.maths.select_tile import EVERYTHING, Scoring, select_tile
 from mdm_kit.maths.selection import Selection
+from mdm_kit.maths.stored import Stored
 
 KINDS = ("normal", "few values", "mostly zero", "all equal", "heavy tail", "sorted")
 
@@ -65,12 +66,10 @@ def run(
     inputs = [np.zeros_like(x), x, *others]
 
     def part(start: int, count: int, *, sample: bool):
+        dtypes = ["F64" if wide else "F32"] * len(inputs)
+        at = [a[start:].ctypes.data for a in inputs]
         return select_tile(
-            [a[start:].ctypes.data for a in inputs],
-            ["F64" if wide else "F32"] * len(inputs),
-            start=start,
-            n=count,
-            wide=wide,
+            Stored(at, dtypes, start, count, wide),
             scoring=Scoring(SPREAD if others else MAGNITUDE),
             models=[0],
             pivots=[selection.pivots],

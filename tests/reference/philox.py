@@ -20,4 +20,4 @@ def number(key: int, element: int) -> int:
     row, place = divmod(element, 2048)
     word, lane = divmod(place, 512)
     block = row * 512 + lane
-    return philox((block & WORD, block >> 32, 0, 0), (key & WORD, key >> 32))[word]
+    return philox((block & WORD, block >> 32, 0, 0), (key & WORD, key >> 32 & WORD))[word]

@@ -1,4 +1,4 @@
-"""Changes by how many models make them, and steps of limited size: one pass, in float64."""
+"""Changes joined by how many models make them: one pass, in float64."""
 
 from __future__ import annotations
 
@@ -6,13 +6,9 @@ import numpy as np
 
 from mdm_kit.maths.blocks import BLOCK
 from mdm_kit.maths.kernels.jit import F64s, array_at, kernel
-from mdm_kit.maths.kernels.lanes import widen64
-from mdm_kit.maths.kernels.scores import addresses, load_delta_as64
+from mdm_kit.maths.kernels.scores import addresses, load_base_as64, load_delta_as64
 from mdm_kit.maths.kernels.storing import store64
 from mdm_kit.maths.layouts import FOLD_ROW as ROW
-
-_LEAST = 1e-6
-"""Differences count as no smaller when a step is divided by them, as in mergekit."""
 
 
 def counted(
@@ -46,9 +42,8 @@ def counted(
         m = min(ROW, n - start)
         base32, b = narrow[:m], rows[:m]
         total, many = rows[(k + 1) * ROW : (k + 1) * ROW + m], rows[(k + 2) * ROW :][:m]
-        widen64(at[0], start, at[k + 1], base32, b)
+        load_base_as64(at[0], start, at[k + 1], base32, b)
         for j in range(m):
-            base32[j] = np.float32(b[j])
             total[j], many[j] = 0.0, 0.0
         for i in range(k):
             d = rows[(1 + i) * ROW : (1 + i) * ROW + m]
@@ -84,32 +79,3 @@ def _add_counted(d: F64s, many: F64s, least: float, alone: float, total: F64s) -
     for j in range(d.shape[0]):
         share = d[j] * alone if many[j] == 1.0 else d[j] / max(many[j], 1.0)
         total[j] = total[j] + (share if abs(d[j]) > least else 0.0)
-
-
-def swapped(
-    inputs: int, n: int, wide: int, step: int, out: int, out_code: int, scratch: int
-) -> int:
-    """Move the base towards one model by at most a step; return 1 if all is finite, else 0.
-
-    `inputs` is as in `layouts.SelectArgs`, `step` the address of a float64.
-    """
-    at, t = addresses(inputs, 1), array_at(step, 1, np.float64)[0]
-    narrow = array_at(scratch, 3 * ROW, np.float32)
-    rows = array_at(scratch + 3 * ROW * 4, 2 * ROW, np.float64)
-    bad = 0
-    for start in range(0, n, ROW):
-        m = min(ROW, n - start)
-        base32, b, d = narrow[:m], rows[:m], rows[ROW : ROW + m]
-        widen64(at[0], start, at[2], base32, b)
-        for j in range(m):
-            base32[j] = np.float32(b[j])
-        x32 = narrow[ROW : ROW + m]
-        load_delta_as64(at[1], start, at[3], wide, x32, base32, b, d)
-        for j in range(m):
-            size = abs(d[j])
-            bad += 0 if size < np.inf else 1
-            share = max(0.0, min(1.0, t / max(size, _LEAST)))
-            d[j] = b[j] + share * d[j]
-        if not store64(d, narrow[:m], x32, out, start, out_code):
-            bad += 1
-    return 1 if bad == 0 else 0

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mdm_kit.maths.kernels.jit import F64s, I64s, array_at, bits_of, kernel
-from mdm_kit.maths.kernels.lanes import widen64
 from mdm_kit.maths.kernels.philox import random_row
-from mdm_kit.maths.kernels.scores import load_delta_as64
+from mdm_kit.maths.kernels.scores import load_base_as64, load_delta_as64
 from mdm_kit.maths.layouts import FOLD_ROW as ROW
 from mdm_kit.maths.layouts import LONG_VECTOR
 
@@ -93,9 +92,7 @@ def _load(inputs: int, n: int, wide: int, spare: int, d: F64s) -> None:
     for first in range(0, n, ROW):
         m = min(ROW, n - first)
         b, x, base32 = rows[:m], rows[ROW : ROW + m], narrow[:m]
-        widen64(at[0], first, at[2], base32, b)
-        for j in range(m):
-            base32[j] = np.float32(b[j])
+        load_base_as64(at[0], first, at[2], base32, b)
         load_delta_as64(at[1], first, at[3], wide, narrow[ROW : ROW + m], base32, b, x)
         for j in range(m):
             d[first + j] = abs(x[j])

@@ -41,6 +41,14 @@ def load_delta(
 
 
 @kernel
+def load_base_as64(address: int, start: int, code: int, base32: F32s, b: F64s) -> None:
+    """Fill `b` (m,) float64 and `base32` (m,) float32 with the base's numbers."""
+    widen64(address, start, code, base32, b)
+    for j in range(b.shape[0]):
+        base32[j] = np.float32(b[j])
+
+
+@kernel
 def load_delta_as64(
     address: int, start: int, code: int, wide: int, narrow: F32s, base32: F32s, b: F64s, d: F64s
 ) -> None:

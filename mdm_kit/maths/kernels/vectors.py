@@ -8,8 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from mdm_kit.maths.kernels.jit import F32s, F64s, I64s, array_at, kernel
-from mdm_kit.maths.kernels.lanes import widen64
-from mdm_kit.maths.kernels.scores import load_delta_as64
+from mdm_kit.maths.kernels.scores import load_base_as64, load_delta_as64
 from mdm_kit.maths.kernels.storing import store64
 from mdm_kit.maths.layouts import FOLD_ROW as ROW
 
@@ -21,9 +20,7 @@ def _fill(
     """Fill the rows: the base, or zeros; then m numbers of each of k inputs minus the base."""
     base32, x32, b = narrow[:m], narrow[ROW : ROW + m], rows[:m]
     if base:
-        widen64(at[0], start, at[k + base], base32, b)
-        for j in range(m):
-            base32[j] = np.float32(b[j])
+        load_base_as64(at[0], start, at[k + base], base32, b)
     else:
         for j in range(m):
             base32[j], b[j] = np.float32(0.0), 0.0

@@ -11,15 +11,14 @@ from mdm_kit.maths.native import native
 
 
 def uniform(key: int, shape: tuple[int, ...]) -> Tensor:
-    """Return the float64 numbers of a 64-bit key in [0, 1), one for each element of `shape`.
+    """Return the float64 numbers of a key (int64) in [0, 1), one for each element of `shape`.
 
     They are what `kernels.philox` gives the elements, divided by 2³².
     """
     n = int(np.prod(shape))
     rows = -(-n // ROW)
     words = np.empty(rows * ROW, np.uint32)
-    signed = key - (1 << 64) if key >= 1 << 63 else key
-    native("philox", "random_numbers", 4)(signed, 0, rows, words.ctypes.data)
+    native("philox", "random_numbers", 4)(key, 0, rows, words.ctypes.data)
     numbers = words[:n].astype(np.float64)
     numbers /= 2.0**32
     return torch.from_numpy(numbers).reshape(shape)

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from mdm_kit.maths.blocks import BLOCK
 from mdm_kit.maths.layouts import (
-    CODES,
     FOLD_ROW,
     N_COUNTS,
     SAMPLE_GROUP,
@@ -23,6 +22,7 @@ from mdm_kit.maths.layouts import (
 )
 from mdm_kit.maths.native import native
 from mdm_kit.maths.scratch import Scratch
+from mdm_kit.maths.stored import Stored
 
 Scores = NDArray[Any]
 Counts = NDArray[np.int64]
@@ -46,31 +46,22 @@ class Scoring:
     length: int = 1
 
 
-def input_table(addresses: Sequence[int], dtypes: Sequence[str]) -> ctypes.Array[ctypes.c_int64]:
-    """Return addresses, then codes, as kernels take them."""
-    return (ctypes.c_int64 * (2 * len(addresses)))(*addresses, *(CODES[d] for d in dtypes))
-
-
 def select_tile(
-    addresses: Sequence[int],
-    dtypes: Sequence[str],
+    tile: Stored,
     *,
-    start: int,
-    n: int,
-    wide: bool,
     scoring: Scoring,
     models: Sequence[int],
     pivots: Sequence[tuple[float, float]],
     sample: bool,
 ) -> tuple[Counts, list[Scores], list[bool]]:
-    """Return what a tile of n elements from `start` on has between pivots.
+    """Return what a tile has between pivots; its first input is the base.
 
-    Inputs are given as in `fold`, the base first. `models` and `pivots` (lower, upper) have one
-    entry for each selection. Returns counts (blocks, selections, `N_COUNTS`), each selection's
-    scores between the pivots in the tensor's order, float32 or float64 if `wide`, and whether they
-    are all of them. With `sample` counts mean nothing and the scores are a sample.
+    `models` and `pivots` (lower, upper) have one entry for each selection. Returns counts (blocks,
+    selections, `N_COUNTS`), each selection's scores between the pivots in the tensor's order
+    (float32, float64 where the tile is wide), and whether they are all of them. With `sample`
+    counts mean nothing and the scores are a sample.
     """
-    k, s = len(addresses) - 1, len(models)
+    n, wide, s = tile.n, tile.wide, len(models)
     real: Any = np.float64 if wide else np.float32
     capacity = n if any(p == EVERYTHING for p in pivots) else n // 4
     if sample:
@@ -78,15 +69,15 @@ def select_tile(
     counts = np.empty((-(-n // BLOCK), s, N_COUNTS), np.int64)
     got = np.empty(s, np.int64)
     at_models, at_pivots = np.array(models, np.int64), np.array(pivots, np.float64)
-    inputs = input_table(addresses, dtypes)
+    inputs = tile.table()
     width = np.dtype(real).itemsize
     stride = capacity + FOLD_ROW
     scores = _collected.address(s * stride * width)
     args = np.array(
         SelectArgs(
             inputs=ctypes.addressof(inputs),
-            k=k,
-            start=start,
+            k=tile.n_models,
+            start=tile.start,
             n=n,
             score=scoring.score,
             n_selections=s,
@@ -99,7 +90,7 @@ def select_tile(
             divergence=0 if scoring.divergence is None else scoring.divergence.ctypes.data,
             length=scoring.length,
             sample=sample,
-            scratch=_scratch.address(select_scratch_nbytes(k)),
+            scratch=_scratch.address(select_scratch_nbytes(tile.n_models)),
         ),
         np.int64,
     )
