@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
 _MIDDLING = 0.5
 """What a number without a default is where nothing bounds it: a weight, a place on an arc."""
-_OTHERWISE = {("nearswap", "t"): 0.0001}
-"""Half a unit is no small step for a weight."""
 
 
 def example(method: Method) -> str:
@@ -30,12 +28,12 @@ def example(method: Method) -> str:
         models=tuple(
             Entry(
                 f"your-org/model-{i}",
-                tuple(_line(method, s, explained=i == 1) for s in specs if s.per_model),
+                tuple(_line(s, explained=i == 1) for s in specs if s.per_model),
             )
             for i in range(1, n + 1)
         ),
         base="your-org/base-model" if method.needs_base else "",
-        parameters=tuple(_line(method, s, explained=True) for s in specs if not s.per_model),
+        parameters=tuple(_line(s, explained=True) for s in specs if not s.per_model),
     ).text()
 
 
@@ -51,29 +49,29 @@ def meaning(spec: ParamSpec) -> str:
     return spec.help if high is None else f"{spec.help} (at most {high:g})"
 
 
-def _line(method: Method, spec: ParamSpec, *, explained: bool) -> str:
-    line = f"{spec.name}: {_value(method, spec)}"
+def _line(spec: ParamSpec, *, explained: bool) -> str:
+    line = f"{spec.name}: {_value(spec)}"
     return f"{line} # {meaning(spec)}" if explained else line
 
 
-def _value(method: Method, spec: ParamSpec) -> str:
+def _value(spec: ParamSpec) -> str:
     value = spec.default
     if value is None:
-        value = _sensible(method, spec)
+        value = _sensible(spec)
     if isinstance(value, bool):
         return str(value).lower()
     # Without an exponent: readers of YAML 1.1 take 1e-05 for a text.
     return value if isinstance(value, str) else format(Decimal(repr(value)), "f")
 
 
-def _sensible(method: Method, spec: ParamSpec) -> float | bool | str:
+def _sensible(spec: ParamSpec) -> float | bool | str:
     """Return a value for a parameter that has no default."""
+    if spec.example is not None:
+        return spec.example
     if spec.type is bool:
         return True
     if spec.choices:
         return spec.choices[0]
-    if (method.name, spec.name) in _OTHERWISE:
-        return _OTHERWISE[method.name, spec.name]
     low, high = spec.minimum, spec.maximum
     if low is not None and high is not None:
         return (low + high) / 2

@@ -20,7 +20,7 @@ import types
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, dataclass_transform
+from typing import Any, Literal, Required, TypedDict, TypeVar, Unpack, dataclass_transform
 
 from mdm_kit.maths.orthogonal import Basis, Gram
 from mdm_kit.methods.rules import Rule
@@ -45,7 +45,8 @@ class ParamSpec:
 
     `type` is the scalar type a recipe's value is read as; a text is one of `choices`. A `constant`
     has one value for the whole merge, and no gradient or filter. `inert` is the reason why a value
-    other than the default changes nothing here, for keys other tools' recipes carry.
+    other than the default changes nothing here, for keys other tools' recipes carry. `example` is
+    a value that suits most models, where none does that could be guessed.
     """
 
     name: str
@@ -60,9 +61,19 @@ class ParamSpec:
     constant: bool
     help: str
     inert: str
+    example: float | None
 
 
 def _specified(default: Any, **metadata: Any) -> Any:
+    metadata = {
+        "minimum": None,
+        "maximum": None,
+        "choices": (),
+        "constant": False,
+        "inert": "",
+        "example": None,
+        **metadata,
+    }
     if default is _REQUIRED:
         return dataclasses.field(metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -78,15 +89,7 @@ def per_model(
 ) -> Any:
     """Declare a parameter each model has its own value of; `default` stands for every model."""
     default = default if default is _REQUIRED else (default,)
-    return _specified(
-        default,
-        help=help,
-        minimum=minimum,
-        maximum=maximum,
-        inert=inert,
-        choices=(),
-        constant=False,
-    )
+    return _specified(default, help=help, minimum=minimum, maximum=maximum, inert=inert)
 
 
 def shared(
@@ -96,24 +99,17 @@ def shared(
     minimum: float | None = None,
     maximum: float | None = None,
     inert: str = "",
+    example: float | None = None,
 ) -> Any:
     """Declare a parameter the whole merge has one value of (per tensor, where it is a gradient)."""
     return _specified(
-        default,
-        help=help,
-        minimum=minimum,
-        maximum=maximum,
-        inert=inert,
-        choices=(),
-        constant=False,
+        default, help=help, minimum=minimum, maximum=maximum, inert=inert, example=example
     )
 
 
 def choice(default: str, *, options: tuple[str, ...], help: str) -> Any:  # noqa: A002
     """Declare a word the whole merge has one of, the same for every tensor."""
-    return _specified(
-        default, help=help, minimum=None, maximum=None, inert="", choices=options, constant=True
-    )
+    return _specified(default, help=help, choices=options, constant=True)
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(per_model, shared, choice))
@@ -192,12 +188,12 @@ class Method:
     name: str
     params: type[MethodParams]
     base: BaseRole
-    min_models: int
-    max_models: int | None
     order_free: bool
-    dialect: bool
-    undo: tuple[Undo, ...]
     doc: str
+    min_models: int = 1
+    max_models: int | None = None
+    dialect: bool = False
+    undo: tuple[Undo, ...] = ("rebuild",)
     coefficients: Coefficients | None = None
     solve: Solve | None = None
     rule: RuleOf | None = None
@@ -217,63 +213,34 @@ class Method:
         return self.base == "origin" or (self.base == "optional" and with_base)
 
 
+class Facts(TypedDict, total=False):
+    """What a method file says of its method besides the function; see `Method`."""
+
+    params: Required[type[MethodParams]]
+    base: Required[BaseRole]
+    order_free: Required[bool]
+    min_models: int
+    max_models: int | None
+    dialect: bool
+    undo: tuple[Undo, ...]
+
+
 def fold_method(
-    name: str,
-    *,
-    params: type[MethodParams],
-    base: BaseRole,
-    solve: Solve | None = None,
-    min_models: int = 1,
-    max_models: int | None = None,
-    order_free: bool,
-    dialect: bool = False,
-    undo: tuple[Undo, ...] = ("rebuild",),
+    name: str, *, solve: Solve | None = None, **facts: Unpack[Facts]
 ) -> Callable[[Coefficients], Method]:
     """Turn a function that gives coefficients into the `Method` the folder's discovery finds."""
 
     def register(coefficients: Coefficients) -> Method:
-        return Method(
-            name=name,
-            params=params,
-            base=base,
-            min_models=min_models,
-            max_models=max_models,
-            order_free=order_free,
-            dialect=dialect,
-            undo=undo,
-            doc=coefficients.__globals__["__doc__"],
-            coefficients=coefficients,
-            solve=solve,
-        )
+        doc = coefficients.__globals__["__doc__"]
+        return Method(name, doc=doc, coefficients=coefficients, solve=solve, **facts)
 
     return register
 
 
-def rule_method(
-    name: str,
-    *,
-    params: type[MethodParams],
-    base: BaseRole,
-    min_models: int = 1,
-    max_models: int | None = None,
-    order_free: bool,
-    dialect: bool = False,
-    undo: tuple[Undo, ...] = ("rebuild",),
-) -> Callable[[RuleOf], Method]:
+def rule_method(name: str, **facts: Unpack[Facts]) -> Callable[[RuleOf], Method]:
     """Turn a function that gives a tensor's rule into the `Method` the discovery finds."""
 
     def register(rule: RuleOf) -> Method:
-        return Method(
-            name=name,
-            params=params,
-            base=base,
-            min_models=min_models,
-            max_models=max_models,
-            order_free=order_free,
-            dialect=dialect,
-            undo=undo,
-            doc=rule.__globals__["__doc__"],
-            rule=rule,
-        )
+        return Method(name, doc=rule.__globals__["__doc__"], rule=rule, **facts)
 
     return register

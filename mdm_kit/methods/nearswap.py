@@ -15,7 +15,7 @@ from mdm_kit.methods.rules import Swapping
 class Params(MethodParams):
     """Parameters of `nearswap`."""
 
-    t: float = shared(help="largest step of a weight")
+    t: float = shared(help="largest step of a weight", example=0.0001)
 
 
 @rule_method(
