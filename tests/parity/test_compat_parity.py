@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import os
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -19,7 +16,8 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from families import fine_tuned, random_tensor, read_model, write_model
+from families import read_model
+from mergekit_runs import assert_same_bits
 from torch import Tensor
 
 import mdm_kit
@@ -176,19 +174,6 @@ def theirs(
     return found
 
 
-def assert_same_bits(got: Mapping[str, Tensor], want: Mapping[str, Tensor]) -> None:
-    assert got.keys() == want.keys()
-    wrong = []
-    for key, tensor in want.items():
-        assert got[key].dtype == tensor.dtype, (key, got[key].dtype, tensor.dtype)
-        assert got[key].shape == tensor.shape, key
-        bits = [t.reshape(-1).view(torch.uint8) for t in (got[key], tensor)]
-        if not torch.equal(*bits):
-            off = int((got[key].double() != tensor.double()).sum())
-            wrong.append(f"{key}: {off} of {tensor.numel()} differ")
-    assert not wrong, wrong
-
-
 @pytest.fixture(autouse=True)
 def _on_one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
@@ -305,116 +290,3 @@ def test_selections_without_ties_are_mergekits_as_they_are(
         models["m1"] = {"w": torch.zeros(40, 40, dtype=dtype)}
     values = variant(name, 1)
     assert_same_bits(ours(name, values, models, tmp_path / "out", ""), theirs(name, values, models))
-
-
-CONFIG = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 48,
-    "intermediate_size": 80,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "num_hidden_layers": 3,
-    "vocab_size": 1024,
-    "tie_word_embeddings": False,
-}
-
-
-def llama(dtype: torch.dtype) -> dict[str, Tensor]:
-    shapes: dict[str, tuple[int, ...]] = {
-        "model.embed_tokens.weight": (1024, 48),
-        "model.norm.weight": (48,),
-        "lm_head.weight": (1024, 48),
-    }
-    for i in range(3):
-        at = f"model.layers.{i}"
-        for p in "qkvo":
-            shapes[f"{at}.self_attn.{p}_proj.weight"] = (48, 48)
-        shapes |= {f"{at}.mlp.{p}_proj.weight": (80, 48) for p in ("gate", "up")}
-        shapes[f"{at}.mlp.down_proj.weight"] = (48, 80)
-        shapes |= {f"{at}.{n}_layernorm.weight": (48,) for n in ("input", "post_attention")}
-    g = torch.Generator().manual_seed(3)
-    return {n: random_tensor(s, dtype, g) for n, s in shapes.items()}
-
-
-RECIPES = {
-    "linear": """
-dtype: float16
-merge_method: linear
-models:
-  - {model: M1, parameters: {weight: [0.1, 0.9, 0.3]}}
-  - {model: M2, parameters: {weight: [{filter: mlp, value: 0.7}, {value: [1, 0.25]}]}}
-""",
-    "slerp": """
-dtype: float32
-out_dtype: bfloat16
-merge_method: slerp
-base_model: BASE
-models: [{model: BASE}, {model: M1}]
-parameters: {t: [{filter: self_attn, value: [0, 0.3, 1]}, {value: 0.4}]}
-""",
-    "task arithmetic": """
-dtype: float32
-merge_method: task_arithmetic
-base_model: BASE
-models:
-  - {model: M1, parameters: {weight: 0.3}}
-  - {model: M2, parameters: {weight: [{filter: mlp, value: [1, 0]}, {value: 0.5}]}}
-parameters: {lambda: 0.8}
-""",
-    "ties": """
-merge_method: ties
-base_model: BASE
-models:
-  - {model: M1, parameters: {weight: 0.3, density: 1.0}}
-  - {model: M2, parameters: {weight: [1, 0.2], density: 1.0}}
-parameters: {int8_mask: true}
-""",
-    "karcher, base appended": """
-dtype: float16
-out_dtype: float32
-merge_method: karcher
-base_model: BASE
-models: [{model: M1}, {model: M2}]
-""",
-    "model stock": """
-merge_method: model_stock
-base_model: BASE
-models: [{model: M1}, {model: BASE}, {model: M2}]
-""",
-    "arcee fusion": """
-merge_method: arcee_fusion
-base_model: BASE
-models: [{model: M1}]
-""",
-}
-
-
-@pytest.fixture(scope="module")
-def family(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("llamas")
-    base = llama(torch.bfloat16)
-    config = CONFIG | {"torch_dtype": "bfloat16"}
-    write_model(root / "BASE", base, config=config)
-    for i in (1, 2):
-        write_model(root / f"M{i}", fine_tuned(base, i), config=config)
-    return root
-
-
-@pytest.mark.parametrize("text", RECIPES.values(), ids=RECIPES)
-def test_a_recipe_file_gives_the_bytes_mergekit_writes(
-    family: Path, tmp_path: Path, text: str
-) -> None:
-    for name in ("BASE", "M1", "M2"):
-        text = text.replace(f"model: {name}", f"model: {family / name}")
-    recipe_file = tmp_path / "recipe.yml"
-    recipe_file.write_text(text)
-    program = "import sys; from mergekit.scripts.run_yaml import main; sys.exit(main())"
-    subprocess.run(
-        [sys.executable, "-c", program, recipe_file, tmp_path / "theirs", "--quiet", "-j", "1"],
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-        check=True,
-        capture_output=True,
-    )
-    mdm_kit.merge(recipe_file, tmp_path / "ours", compat="mergekit")
-    assert_same_bits(read_model(tmp_path / "ours"), read_model(tmp_path / "theirs"))

@@ -2,78 +2,24 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from families import ODD, Spec, read_model, tensors, write_family
-from merged_families import manifest_of, promised
+from compat_cases import DIALECT, memory, merged, one, text
+from families import read_model
+from merged_families import promised
 from reference.philox import number
-from torch import Tensor
 
 import mdm_kit
-from mdm_kit.cli.main import main
-from mdm_kit.errors import MisfitError, NotFiniteError, RecipeError, UsageError
+from mdm_kit.errors import MisfitError, NotFiniteError
 from mdm_kit.methods.registry import methods
-from mdm_kit.planner.compat import as_in_mergekit, compat_memory, refusals
+from mdm_kit.planner.compat import refusals
 from mdm_kit.recipe import read_recipe_text
 from mdm_kit.run.compat_methods import ARITHMETIC
 from mdm_kit.run.drawing import key_of
 from mdm_kit.sources import MemorySource
-
-DIALECT = sorted(name for name, m in methods().items() if m.dialect)
-SHAPES: Spec = {
-    "matrix": ((300, 301), torch.bfloat16),
-    "vector": ((40_001,), torch.float32),
-    "half": ((33, 20), torch.float16),
-    "cube": ((3, 5, 7), torch.bfloat16),
-    "empty": ((0, 5), torch.float32),
-    "ids": ((11,), torch.int64),
-}
-
-
-def text(name: str, models: list[str], base: str | None, shared: str = "", more: str = "") -> str:
-    """A recipe with a value for all that has no default, and a density of a half."""
-    method = methods()[name]
-    own = {s.name: 0.4 for s in method.params.specs() if s.per_model and s.required}
-    if any(s.name == "density" and not s.inert for s in method.params.specs()):
-        own["density"] = 0.5
-    values = ", ".join(f"{key}: {value}" for key, value in own.items())
-    needed = [s.name for s in method.params.specs() if s.required and not s.per_model]
-    shared = ", ".join([*(f"{n}: 0.3" for n in needed), *([shared] if shared else [])])
-    listed = "".join(f"  - {{model: {m}, parameters: {{{values}}}}}\n" for m in models)
-    head = f"merge_method: {name}\n" + (f"base_model: {base}\n" if base else "")
-    return f"{head}models:\n{listed}parameters: {{{shared}}}\n{more}\n"
-
-
-def memory(name: str, shapes: Spec = SHAPES, size: float = 0.05) -> tuple[str, dict[str, Any]]:
-    """A recipe of a method and its models in memory."""
-    k = min(3, methods()[name].max_models or 3)
-    base = tensors(shapes, 0)
-    models = {"org/base": base} if methods()[name].base != "ignored" else {}
-    for i in range(k):
-        step = tensors(shapes, i + 1)
-        models[f"org/m{i}"] = {
-            n: (t.double() + size * step[n].double()).to(t.dtype) if t.is_floating_point() else t
-            for n, t in base.items()
-        }
-    given = {ref: MemorySource.from_tensors(ref, m) for ref, m in models.items()}
-    base_ref = "org/base" if "org/base" in models else None
-    return text(name, [r for r in models if r != "org/base"], base_ref), given
-
-
-def merged(recipe: str, out: Path, sources: dict[str, Any], **how: Any) -> dict[str, Tensor]:
-    mdm_kit.merge(recipe, out, sources=sources, compat="mergekit", **how)
-    return read_model(out)
-
-
-def one(weights: dict[str, Tensor], recipe: str, out: Path) -> Tensor:
-    """The merge of one tensor `w`."""
-    given = {f"org/{n}": MemorySource.from_tensors(n, {"w": t}) for n, t in weights.items()}
-    return merged(recipe, out, given)["w"]
 
 
 def test_it_has_every_method_of_the_dialect_and_no_other() -> None:
@@ -246,54 +192,6 @@ def test_directions_that_cancel_are_refused_in_words(tmp_path: Path) -> None:
         one({"a": a, "b": -a, "c": -a}, recipe, tmp_path / "out")
 
 
-def test_mdm_oc_is_no_method_of_mergekits(tmp_path: Path) -> None:
-    recipe, given = memory("mdm_oc")
-    with pytest.raises(RecipeError, match=r"recipe.yml:1:15: error: .*mergekit has no mdm_oc"):
-        mdm_kit.plan(recipe, sources=given, compat="mergekit")
-    with mdm_kit.plan(recipe, sources=given) as plan:
-        assert plan.exit_code == 0
-    with pytest.raises(UsageError, match="compat should be mergekit, found 'mergekit-0.0.4'"):
-        mdm_kit.plan(recipe, sources=given, compat="mergekit-0.0.4")  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("name", ["linear", "ties"])
-def test_the_plan_is_another_and_says_so(name: str) -> None:
-    recipe, given = memory(name)
-    with (
-        mdm_kit.plan(recipe, sources=given) as normal,
-        mdm_kit.plan(recipe, sources=given, compat="mergekit") as compat,
-    ):
-        assert normal.digest != compat.digest
-        assert {a.compute for w in compat.writes if (a := w.apply())} == {
-            "mergekit:bfloat16",
-            "mergekit:float16",
-            "mergekit:float32",
-        }
-        assert compat.costs.passes == 1
-        assert compat.costs.memory_nbytes > normal.costs.memory_nbytes
-
-
-def test_memory_is_that_of_whole_tensors_for_each_worker() -> None:
-    recipe, given = memory("ties", {"w": ((3000, 1000), torch.bfloat16)})
-    with (
-        mdm_kit.plan(recipe, sources=given, compat="mergekit", threads=1) as one_worker,
-        mdm_kit.plan(recipe, sources=given, compat="mergekit", threads=4) as four,
-    ):
-        apply = one_worker.writes[0].apply()
-        assert apply is not None
-        own = compat_memory(apply, 3_000_000)
-        assert own > 3_000_000 * 2 * 4  # no less than the inputs in the working dtype
-        assert one_worker.costs.memory_nbytes >= own
-        assert four.costs.memory_nbytes >= 4 * own
-
-
-def test_copied_tensors_are_left_alone() -> None:
-    recipe, given = memory("ties")
-    with mdm_kit.plan(recipe, sources=given) as plan:
-        (ids,) = (w for w in plan.writes if w.name == "ids")
-        assert as_in_mergekit(ids, plan.recipe) is ids
-
-
 def test_torch_has_its_threads_back(tmp_path: Path) -> None:
     recipe, given = memory("ties", {f"w{i}": ((50, 50), torch.float32) for i in range(20)})
     before = torch.get_num_threads()
@@ -310,81 +208,3 @@ def test_torch_has_its_threads_back(tmp_path: Path) -> None:
         assert fresh == [3]
     finally:
         torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def family(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("family")
-    write_family(root, ODD, n=3)
-    return root
-
-
-def from_folders(family: Path, name: str, models: list[str]) -> str:
-    base = str(family / "base") if methods()[name].base != "ignored" else None
-    return text(name, [str(family / m) for m in models], base)
-
-
-REBUILT = sorted(n for n in DIALECT if "rebuild" in methods()[n].undo)
-
-
-@pytest.mark.parametrize("name", REBUILT)
-def test_taken_out_and_put_in_it_is_a_fresh_merge(name: str, family: Path, tmp_path: Path) -> None:
-    def fresh(models: list[str], out: str) -> dict[str, bytes]:
-        recipe = from_folders(family, name, models)
-        mdm_kit.merge(recipe, tmp_path / out, compat="mergekit")
-        return promised(tmp_path / out)
-
-    fresh(["m1", "m2", "m3"], "all")
-    mdm_kit.unmerge(tmp_path / "all", tmp_path / "less", ["m2"])
-    assert promised(tmp_path / "less") == fresh(["m1", "m3"], "never")
-    weighed = any(s.name == "weight" for s in methods()[name].params.specs())
-    weight = 0.4 if weighed else None
-    if "density" not in from_folders(family, name, ["m1"]):  # which `add` has no word for
-        mdm_kit.add(
-            tmp_path / "less",
-            tmp_path / "more",
-            [mdm_kit.Addition(str(family / "m2"), weight=weight)],
-        )
-        assert promised(tmp_path / "more") == fresh(["m1", "m3", "m2"], "always")
-    assert mdm_kit.verify(tmp_path / "less", deep=True).sound
-
-
-def test_its_manifest_says_how_it_was_made(family: Path, tmp_path: Path) -> None:
-    recipe = from_folders(family, "task_arithmetic", ["m1", "m2"])
-    mdm_kit.merge(recipe, tmp_path / "out", compat="mergekit")
-    manifest = manifest_of(tmp_path / "out")
-    assert set(manifest.precision.compute) == {
-        f"mergekit:{n}" for n in ("bfloat16", "float16", "float32", "float64")
-    }
-    assert manifest.undo == ["rebuild"]
-    with pytest.raises(UsageError, match=r"--mode exact is not .*: it was made by --compat merge"):
-        mdm_kit.unmerge(tmp_path / "out", tmp_path / "x", ["m1"], mode="exact")
-    mdm_kit.merge(recipe, tmp_path / "normal")
-    assert manifest_of(tmp_path / "normal").undo == ["rebuild", "exact", "subtract"]
-    assert promised(tmp_path / "normal") != promised(tmp_path / "out")
-
-
-def test_on_the_command_line(
-    family: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    recipe, out = tmp_path / "recipe.yml", tmp_path / "out"
-    recipe.write_text(from_folders(family, "linear", ["m1", "m2"]))
-    assert main(["plan", str(recipe), "--compat", "mergekit"]) == 0
-    assert "mergekit:bfloat16" in capsys.readouterr().out
-    assert main(["merge", str(recipe), str(out), "--compat", "mergekit"]) == 0
-    mdm_kit.merge(recipe, tmp_path / "api", compat="mergekit")
-    assert promised(out) == promised(tmp_path / "api")
-    recipe.write_text(from_folders(family, "mdm_oc", ["m1", "m2"]))
-    assert main(["plan", str(recipe), "--compat", "mergekit"]) == 2
-    assert "mergekit has no mdm_oc" in capsys.readouterr().err
-
-
-def test_planning_it_imports_no_torch(family: Path, tmp_path: Path) -> None:
-    recipe = tmp_path / "recipe.yml"
-    recipe.write_text(from_folders(family, "ties", ["m1", "m2"]))
-    program = (
-        "import sys, mdm_kit\n"
-        f"mdm_kit.plan({str(recipe)!r}, compat='mergekit').close()\n"
-        "assert not {'torch', 'transformers'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True)
