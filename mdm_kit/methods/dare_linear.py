@@ -10,20 +10,17 @@ not survive dropping; densities below 0.1 without looking at the scores.
 
 from __future__ import annotations
 
-from mdm_kit.methods.contract import rule_method, shared
-from mdm_kit.methods.masked import MaskedParams, drawn, masking
+from mdm_kit.methods.contract import rule_method
+from mdm_kit.methods.masked import masking
+from mdm_kit.methods.plain_chance import DareParams, by_chance
 from mdm_kit.methods.rules import Masking
 
 
-class Params(MaskedParams):
+class Params(DareParams):
     """Parameters of `dare_linear`."""
-
-    rescale: bool = shared(
-        default=True, help="stretch what is kept to the change's sum of magnitudes"
-    )
 
 
 @rule_method("dare_linear", params=Params, base="origin", order_free=True, dialect=True)
 def dare_linear(p: Params, shape: tuple[int, ...]) -> Masking:
     """Keep changes by chance and add them."""
-    return masking(p, [drawn(density) for density in p.density], elect=False)
+    return masking(p, by_chance(p), elect=False)

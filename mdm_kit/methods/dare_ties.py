@@ -11,20 +11,17 @@ not survive dropping; densities below 0.1 without looking at the scores.
 
 from __future__ import annotations
 
-from mdm_kit.methods.contract import rule_method, shared
-from mdm_kit.methods.masked import MaskedParams, drawn, masking
+from mdm_kit.methods.contract import rule_method
+from mdm_kit.methods.masked import masking
+from mdm_kit.methods.plain_chance import DareParams, by_chance
 from mdm_kit.methods.rules import Masking
 
 
-class Params(MaskedParams):
+class Params(DareParams):
     """Parameters of `dare_ties`."""
-
-    rescale: bool = shared(
-        default=True, help="stretch what is kept to the change's sum of magnitudes"
-    )
 
 
 @rule_method("dare_ties", params=Params, base="origin", order_free=True, dialect=True)
 def dare_ties(p: Params, shape: tuple[int, ...]) -> Masking:
     """Keep changes by chance and add those of the elected sign."""
-    return masking(p, [drawn(density) for density in p.density], elect=True)
+    return masking(p, by_chance(p), elect=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mdm_kit.methods.contract import MethodParams, PerModel, per_model, shared
-from mdm_kit.methods.rules import Drawn, Everything, Keep, Masking, Nothing
+from mdm_kit.methods.rules import Keep, Masking
 
 
 class MaskedParams(MethodParams):
@@ -32,10 +32,3 @@ def masking(p: MaskedParams, keeps: Sequence[Keep], *, elect: bool) -> Masking:
         normalize=p.normalize,
         scale=p.lambda_,
     )
-
-
-def drawn(density: float) -> Keep:
-    """Return the keep that drops elements by chance and leaves `density` of them on average."""
-    if density >= 1.0:
-        return Everything()
-    return Drawn(density) if density > 0.0 else Nothing()

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 
 from mdm_kit.planner.nodes import Write
+from mdm_kit.run.countdown import Countdown
 from mdm_kit.run.executor import Bytes
 from mdm_kit.run.inputs import Inputs
 
@@ -25,11 +26,7 @@ class Stage(ABC):
     def __init__(self, n: int) -> None:
         """Expect n elements; a stage that is settled without a reading of its own has none."""
         self.n = n
-        self._left = n
-        self._lock = threading.Lock()
-        self._over = threading.Event()
-        if not n:
-            self._over.set()
+        self.countdown = Countdown(n)
 
     def tile(self, size: int) -> int:
         """Return how many elements a tile has, of about `size`."""
@@ -42,23 +39,6 @@ class Stage(ABC):
     @abstractmethod
     def settle(self, borrow: Borrow) -> None:
         """Draw the conclusions when all tiles are read; `borrow` is for what must be read again."""
-
-    def done(self, count: int) -> None:
-        """`count` more elements are read."""
-        with self._lock:
-            self._left -= count
-            if not self._left:
-                self._over.set()
-
-    def give_up(self) -> None:
-        """Let nobody wait for a tile that failed."""
-        self._over.set()
-
-    def wait(self) -> None:
-        """Wait for the last tile."""
-        self._over.wait()
-        if self._left:
-            raise RuntimeError("a tile of this stage failed")
 
 
 class Course(ABC):
@@ -79,7 +59,8 @@ class Course(ABC):
         A stage that cannot be settled is tried once, and its error is everybody's.
         """
         while (at := self._settled) < upto:
-            self.stages[at].wait()
+            if not self.stages[at].countdown.wait():
+                raise RuntimeError("a tile of this stage failed")
             with self._settling:
                 if self._failure is not None:
                     raise self._failure

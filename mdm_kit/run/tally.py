@@ -14,6 +14,7 @@ from mdm_kit.errors import NotFiniteError
 from mdm_kit.maths.blocks import BLOCK
 from mdm_kit.maths.orthogonal import Gram, fsum
 from mdm_kit.planner.nodes import Write
+from mdm_kit.run.countdown import Countdown
 from mdm_kit.words import shown
 
 
@@ -33,11 +34,7 @@ class Tally:
         self._known = known or Gram(())
         pairs = k * (k + 1) // 2 - len(self._known.triangle)
         self._products = np.empty((-(-write.n_elements // BLOCK), pairs))
-        self._left = write.n_elements
-        self._lock = threading.Lock()
-        self._over = threading.Event()
-        if not self._left:
-            self._over.set()
+        self.countdown = Countdown(write.n_elements)
 
     @property
     def n_known(self) -> int:
@@ -48,25 +45,13 @@ class Tally:
         """Return where the products of a tile go: (blocks, pairs) float64."""
         return self._products[start // BLOCK : -(-(start + count) // BLOCK)]
 
-    def done(self, count: int) -> None:
-        """`count` more elements are measured."""
-        with self._lock:
-            self._left -= count
-            if not self._left:
-                self._over.set()
-
-    def give_up(self) -> None:
-        """Let nobody wait for a tile that failed."""
-        self._over.set()
-
     def gram(self) -> Gram:
         """Wait for the last tile and join the products of the blocks, left to right.
 
         Raises `NotFiniteError` where a product is not finite: then a model holds a NaN or an
         infinity, or numbers whose squares leave float64.
         """
-        self._over.wait()
-        if self._left:
+        if not self.countdown.wait():
             raise RuntimeError(f"{self.write.name} was not measured to its end")
         # Not `sum`: from Python 3.12 on it compensates, and its bits are others.
         join = fsum if self.exact else partial(reduce, operator.add)

@@ -42,8 +42,24 @@ class Tile:
         return self.count * DTYPES[self.write.dtype].bits // 8
 
 
+class Reading:
+    """A job that only reads: what comes of it goes elsewhere."""
+
+    __slots__ = ()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of output: none."""
+        return 0
+
+    @property
+    def lead(self) -> int:
+        """Room in front of the output: none."""
+        return 0
+
+
 @dataclass(frozen=True, slots=True)
-class MeasureTile:
+class MeasureTile(Reading):
     """Elements of a tensor whose inner products go to `into`; `start` is where a block begins."""
 
     into: Tally
@@ -55,35 +71,15 @@ class MeasureTile:
         """Whether the tensor ends here."""
         return self.start + self.count == self.into.write.n_elements
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of output: none."""
-        return 0
-
-    @property
-    def lead(self) -> int:
-        """Room in front of the output: none."""
-        return 0
-
 
 @dataclass(frozen=True, slots=True)
-class StageTile:
+class StageTile(Reading):
     """Elements of a tensor for one stage of its course, which is its `index`th."""
 
     course: Course
     index: int
     start: int
     count: int
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of output: none."""
-        return 0
-
-    @property
-    def lead(self) -> int:
-        """Room in front of the output: none."""
-        return 0
 
 
 @dataclass(frozen=True, slots=True)

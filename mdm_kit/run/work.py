@@ -101,7 +101,7 @@ class Work:
             with self._inputs(reads, tile.start, tile.count) as inputs:
                 self._measure_inputs(tile.into, tile.start, inputs)
         except BaseException:
-            tile.into.give_up()
+            tile.into.countdown.give_up()
             raise
 
     def _stage(self, tile: StageTile) -> None:
@@ -112,13 +112,13 @@ class Work:
             with borrow(tile.start, tile.count) as inputs:
                 self._read_stage(stage, inputs, tile.start)
         except BaseException:
-            stage.give_up()
+            stage.countdown.give_up()
             raise
 
     def _read_stage(self, stage: Stage, inputs: Inputs, start: int) -> None:
         with self.profile.during("measure", inputs.nbytes):
             stage.read(inputs, start)
-        stage.done(inputs.count)
+        stage.countdown.done(inputs.count)
 
     def _borrower(self, write: Write) -> Borrow:
         reads, _ = inputs_of(write)
@@ -148,7 +148,7 @@ class Work:
         rows = into.rows(start, inputs.count)
         with self.profile.during("measure", inputs.nbytes):
             self.kernels.measure(inputs, rows, known=into.n_known, wide=wide, exact=into.exact)
-        into.done(inputs.count)
+        into.countdown.done(inputs.count)
 
     def _write(self, tile: Tile, out: Bytes) -> None:
         if tile.course is not None:

@@ -67,5 +67,5 @@ def course_with_a_failing_stage() -> Course:
             return True
 
     stage = Failing(1)
-    stage.done(1)
+    stage.countdown.done(1)
     return Only(None, [stage])  # type: ignore[arg-type]
