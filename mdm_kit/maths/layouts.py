@@ -128,7 +128,7 @@ def select_scratch_nbytes(k: int) -> int:
 
 def mask_scratch_nbytes(k: int) -> int:
     """Return the scratch memory (bytes) to mask k models."""
-    return (k + 7) * FOLD_ROW * 8 + 2 * FOLD_ROW * 4 + 3 * k * MASK_LANES * 8 + 16 * k
+    return (k + 6) * FOLD_ROW * 8 + 2 * FOLD_ROW * 4 + 3 * k * MASK_LANES * 8 + 16 * k
 
 
 def counted_scratch_nbytes(k: int) -> int:

@@ -39,9 +39,9 @@ def masked32(args: int) -> int:
     """
     a = array_at(args, 18, np.int64)
     narrow = array_at(a[_SCRATCH], 2 * ROW, np.float32)
-    rows = array_at(a[_SCRATCH] + 2 * ROW * 4, (a[_K] + 6) * ROW, np.float32)
-    limits = array_at(a[_SCRATCH] + 2 * ROW * 4 + (a[_K] + 5) * ROW * 4, 4, np.float32)
-    behind = a[_SCRATCH] + 2 * ROW * 4 + (a[_K] + 6) * ROW * 8
+    rows = array_at(a[_SCRATCH] + 2 * ROW * 4, (a[_K] + 5) * ROW, np.float32)
+    limits = array_at(a[_SCRATCH] + 2 * ROW * 4 + (a[_K] + 4) * ROW * 4, 4, np.float32)
+    behind = a[_SCRATCH] + 2 * ROW * 4 + (a[_K] + 5) * ROW * 8
     return _masked(a, rows, narrow, limits, behind, load32, store32)
 
 
@@ -49,9 +49,9 @@ def masked64(args: int) -> int:
     """Mask like `masked32`, in float64, rounded once to the output's dtype."""
     a = array_at(args, 18, np.int64)
     narrow = array_at(a[_SCRATCH], 2 * ROW, np.float32)
-    rows = array_at(a[_SCRATCH] + 2 * ROW * 4, (a[_K] + 6) * ROW, np.float64)
-    limits = array_at(a[_SCRATCH] + 2 * ROW * 4 + (a[_K] + 5) * ROW * 8, 4, np.float64)
-    behind = a[_SCRATCH] + 2 * ROW * 4 + (a[_K] + 6) * ROW * 8
+    rows = array_at(a[_SCRATCH] + 2 * ROW * 4, (a[_K] + 5) * ROW, np.float64)
+    limits = array_at(a[_SCRATCH] + 2 * ROW * 4 + (a[_K] + 4) * ROW * 8, 4, np.float64)
+    behind = a[_SCRATCH] + 2 * ROW * 4 + (a[_K] + 5) * ROW * 8
     return _masked(a, rows, narrow, limits, behind, load64, store64)
 
 
@@ -59,7 +59,7 @@ def masked64(args: int) -> int:
 def _masked(
     a: I64s, rows: Row, narrow: F32s, limits: Row, behind: int, load: Any, store: Any
 ) -> int:
-    """The rows: the base, k changes, the scores, three to sum in, one for small things."""
+    """The rows: the base, k changes, the scores, two to sum in, one for small things."""
     k, n = a[_K], a[_N]
     at = addresses(a[_INPUTS], k)
     ties = array_at(behind, 2 * k, np.int64)
