@@ -152,9 +152,10 @@ def _count_findings(recipe: Recipe, method: Method, models: Sequence[ModelEntry]
     place = recipe.merge_method.place
     found = []
     if method.needs_base and recipe.base_model is None:
-        found.append(
-            _wrong(f"{method.name} needs a base_model: the model all of them were made from", place)
-        )
+        which = "the model all of them were made from"
+        if method.base == "first":
+            which = "one of its two models"
+        found.append(_wrong(f"{method.name} needs a base_model: {which}", place))
     deltas = method.takes_deltas(with_base=recipe.base_model is not None)
     if recipe.ledger.startswith("deltas") and not deltas:
         found.append(
