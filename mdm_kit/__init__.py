@@ -15,22 +15,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mdm_kit.api import merge, plan, read_recipe, verify
+    from mdm_kit.api import merge, plan, push, push_findings, read_recipe, verify
     from mdm_kit.api_diff import diff
     from mdm_kit.api_edits import Running, add, extract, unmerge
     from mdm_kit.authoring.schema import recipe_schema
     from mdm_kit.ledger.manifest import Manifest
-    from mdm_kit.recipe import Addition
+    from mdm_kit.recipe import Addition, Push
 
 _WHERE = {
     "Addition": "mdm_kit.recipe",
     "Manifest": "mdm_kit.ledger.manifest",
+    "Push": "mdm_kit.recipe",
     "Running": "mdm_kit.api_edits",
     "add": "mdm_kit.api_edits",
     "diff": "mdm_kit.api_diff",
     "extract": "mdm_kit.api_edits",
     "merge": "mdm_kit.api",
     "plan": "mdm_kit.api",
+    "push": "mdm_kit.api",
+    "push_findings": "mdm_kit.api",
     "read_recipe": "mdm_kit.api",
     "recipe_schema": "mdm_kit.authoring.schema",
     "unmerge": "mdm_kit.api_edits",
@@ -40,6 +43,7 @@ _WHERE = {
 __all__ = [
     "Addition",
     "Manifest",
+    "Push",
     "Running",
     "add",
     "diff",
@@ -47,6 +51,8 @@ __all__ = [
     "extract",
     "merge",
     "plan",
+    "push",
+    "push_findings",
     "read_recipe",
     "recipe_schema",
     "unmerge",

@@ -15,12 +15,12 @@ from mdm_kit.recipe import Addition
 if TYPE_CHECKING:
     from mdm_kit.ledger.entries import Mode
     from mdm_kit.ledger.products import Products
-    from mdm_kit.planner.edits import Settings
+    from mdm_kit.planner.edit import Settings
     from mdm_kit.planner.parents import Parents
     from mdm_kit.planner.plan import Plan
     from mdm_kit.run.merge import Merged, Restart
     from mdm_kit.run.progress import Progress
-    from mdm_kit.sources import Source
+    from mdm_kit.sources import Site, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Running:
 
 
 def add(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | Site,
     out: str | os.PathLike[str],
     models: Sequence[Addition],
     *,
@@ -45,8 +45,9 @@ def add(
     running: Running | None = None,
     progress: Progress | None = None,
 ) -> Merged:
-    """Merge the merge in the folder `source` with more models, behind those it has, into `out`.
+    """Merge the finished merge `source` with more models, behind those it has, into `out`.
 
+    `source` is a folder or a repository of the Hub, `owner/name` or `owner/name@revision`.
     The bytes are those of one merge of all of them. Only inner products with the new models are
     measured. `sources` says by name where models of the merge live now. Raises `UsageError` for a
     patched merge or a name that is taken, `SourceError` where models cannot be had,
@@ -60,7 +61,7 @@ def add(
 
 
 def unmerge(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | Site,
     out: str | os.PathLike[str],
     drop: Sequence[str],
     *,
@@ -70,7 +71,7 @@ def unmerge(
     running: Running | None = None,
     progress: Progress | None = None,
 ) -> Merged:
-    """Take the models named in `drop` out of the merge in the folder `source`, into `out`.
+    """Take the models named in `drop` out of the finished merge `source` (see `add`), into `out`.
 
     `rebuild` folds base and survivors with the stored inner products; the bytes are those of a
     merge that never held the removed models, which are not read. `exact` patches the stored
@@ -108,7 +109,7 @@ def unmerge(
 
 
 def extract(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | Site,
     name: str,
     out: str | os.PathLike[str],
     *,
@@ -116,7 +117,7 @@ def extract(
     threads: int | None = None,
     advance: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Write a model of the merge in the folder `source` back to the new folder `out`, bit for bit.
+    """Write a model of the finished merge `source` back to the new folder `out`, bit for bit.
 
     The merge must keep it (`ledger: {keep: deltas}`), and the base it is kept against must be had.
     Raises `UsageError` for a name the merge does not have, `SourceError` where it does not keep the
@@ -126,17 +127,18 @@ def extract(
     from mdm_kit.planner.planning import default_threads
     from mdm_kit.run.extract import extract as write_back
     from mdm_kit.run.opened_merge import opened_merge
+    from mdm_kit.sources import open_site
 
     n_threads = at_least_one("threads", threads, default_threads())
     with (
-        opened_merge(Path(source), sources or {}) as (parents, _),
+        opened_merge(open_site(source), sources or {}) as (parents, _),
         kept_model(parents, name) as model,
     ):
         write_back(model, Path(out), n_threads, advance)
 
 
 def _edited(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | Site,
     out: str | os.PathLike[str],
     sources: Mapping[str, str | Source] | None,
     running: Running | None,
@@ -145,10 +147,11 @@ def _edited(
 ) -> Merged:
     from mdm_kit.bundle.stage import check_output
     from mdm_kit.planner.costs import DEFAULT_MEMORY_NBYTES, Budget
-    from mdm_kit.planner.edits import Settings
+    from mdm_kit.planner.edit import Settings
     from mdm_kit.planner.planning import DEFAULT_SHARD_NBYTES, default_threads
     from mdm_kit.run.merge import run_plan
     from mdm_kit.run.opened_merge import opened_merge
+    from mdm_kit.sources import open_site
 
     how = running or Running()
     check_output(Path(out).absolute(), overwrite=how.overwrite)
@@ -160,9 +163,11 @@ def _edited(
         ),
     )
     with (
-        opened_merge(Path(source), sources or {}) as (parents, products),
+        opened_merge(open_site(source), sources or {}) as (parents, products),
         planned(parents, products, settings) as made,
     ):
+        if progress is not None and made.findings and not made.exit_code:
+            progress.say(made.report())
         return run_plan(
             made,
             Path(out),

@@ -8,20 +8,28 @@
     │   └── NotFiniteError      3   a NaN or an infinity in the result
     ├── IntegrityError          4   bytes, headers or digests that contradict themselves
     ├── SourceError             5   a model, folder, repository or login that cannot be had
+    │   └── UploadsLost         5   the Hub no longer has what was uploaded to it before
     ├── RoomError               6   no room, no memory, or somebody else holds the output
     │   └── OutputLocked        6   another process writes this output
     └── FindingsError        2..5   a plan that found errors; carries all of them
 
-A message says what was expected, what was found, where, and what to do.
+A message says what was expected, what was found, where, and what to do. It holds no secret: what
+looks like one is taken out when the error is made.
 """
 
 from __future__ import annotations
+
+from mdm_kit.secrets import redacted
 
 
 class MdmError(Exception):
     """The root of every deliberate error; `exit_code` is what the command line returns."""
 
     exit_code: int = 1
+
+    def __init__(self, message: str = "") -> None:
+        """Carry the message, without tokens, keys and the home folder's path."""
+        super().__init__(redacted(message))
 
 
 class RecipeError(MdmError):
@@ -60,6 +68,10 @@ class SourceError(MdmError):
     """A model cannot be had: missing folder or repository, no access, no network."""
 
     exit_code = 5
+
+
+class UploadsLost(SourceError):
+    """Files that were uploaded in an earlier run are not on the Hub any more."""
 
 
 class RoomError(MdmError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -111,6 +112,15 @@ class Place:
     length: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class License:
+    """A licence as a card of the Hub states it; `other` has a name and a link of its own."""
+
+    id: str
+    name: str | None = None
+    link: str | None = None
+
+
 class Level(StrEnum):
     """How grave a finding is; an error stops before anything is downloaded or written."""
 
@@ -147,6 +157,11 @@ class Finding:
     place: Place | None = None
 
 
+def counted(n: int, noun: str) -> str:
+    """Return a count with its noun: `1 file`, `2,000 files`."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
 def shown(text: str, limit: int = 200) -> str:
     """Return `text` safe for a terminal or a log: one line, no control or bidi characters.
 
@@ -163,6 +178,17 @@ def shown(text: str, limit: int = 200) -> str:
         half = (limit - 3) // 2
         safe = f"{safe[:half]}...{safe[-half:]}"
     return safe
+
+
+NAMES_SHOWN = 5
+"""How many tensor names a finding lists before it only counts."""
+
+
+def some(names: Sequence[str], *, escape: bool = True) -> str:
+    """Return the first of many names for people to read, and how many more there are."""
+    first = [shown(n, 80) if escape else n for n in names[:NAMES_SHOWN]]
+    more = len(names) - len(first)
+    return ", ".join(first) + (f" and {more:,} more" if more else "")
 
 
 def human_bytes(n: float) -> str:

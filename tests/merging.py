@@ -8,11 +8,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mdm_kit.maths.matrix import Matrix
 from mdm_kit.methods.contract import Method, MethodParams
+from mdm_kit.planner.costs import Budget
 from mdm_kit.planner.nodes import Apply, Delta, Fold, Read, Write
 from mdm_kit.run.cpu_kernels import CpuKernels
 from mdm_kit.run.executor import stream
-from mdm_kit.run.tile import Batch, Job, measure_tiles_of, stage_tiles_of, tiles_of
+from mdm_kit.run.map_course import MapCourse
+from mdm_kit.run.progress import Silent
+from mdm_kit.run.summing_before import sum_before
+from mdm_kit.run.tile import (
+    Batch,
+    Job,
+    await_sums,
+    measure_tiles_of,
+    stage_tiles_of,
+    sum_tiles_of,
+    tiles_of,
+)
 from mdm_kit.run.work import Kernels, Work
 from mdm_kit.sources import MemorySource
 from mdm_kit.words import DTYPES
@@ -38,13 +51,20 @@ def node(
     root: Apply | Fold
     if method.takes_deltas(with_base="base" in reads):
         deltas = tuple(Delta(m, reads["base"]) for m in models)
-        root = Fold(reads["base"], Apply(method.name, deltas, params, compute, group))
+        maps = None if method.matrix_rule is None else maps_of(shape)
+        apply = Apply(method.name, deltas, params, compute, group, matrices=maps)
+        root = Fold(reads["base"], apply)
     else:
         if method.base == "first":
             models = [reads["base"], *models]
         root = Apply(method.name, tuple(models), params, compute, group)
     n = models[0].info.n_elements
     return Write("w", shape, name, n * out.itemsize, root)
+
+
+def maps_of(shape: tuple[int, ...]) -> tuple[Matrix, ...]:
+    """A tensor with two axes is one linear map, any other holds none."""
+    return (Matrix.plain(*shape),) if len(shape) == 2 and 0 not in shape else ()
 
 
 def merged(
@@ -71,7 +91,9 @@ def merged(
         return torch.empty(write.shape, dtype=dtype)
     work = Work(kernels or CpuKernels(), sources, seed=seed)
     result = np.empty(write.nbytes, np.uint8)
-    for job, out_bytes in stream(jobs(write, work, tile or write.n_elements), work, 2):
+    sum_before([write], work, Budget(2), None, Silent())
+    handed_out = jobs(write, work, tile or write.n_elements)
+    for job, out_bytes in stream(handed_out, work, 2, await_others=await_sums):
         if isinstance(job, Batch):
             result[job.at : job.at + job.nbytes] = out_bytes[job.lead :]
     return torch.from_numpy(result).view(dtype).reshape(write.shape)
@@ -81,6 +103,8 @@ def jobs(write: Write, work: Work, tile: int) -> Iterator[Job]:
     """What the executor does for one tensor, tile by tile, at byte 0 of its file."""
     course = work.course_of(write)
     measured = work.tally(write, exact=False) if write.apply().group else None  # type: ignore[union-attr]
+    if isinstance(course, MapCourse):
+        yield from sum_tiles_of(course, tile)
     if write.n_elements > tile:
         if measured is not None:
             yield from measure_tiles_of(measured, tile)

@@ -5,13 +5,20 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from mdm_kit.authoring.goals import GOALS
+from mdm_kit.authoring.placeholders import BASE
 from mdm_kit.authoring.writing import Draft, Entry
+from mdm_kit.recipe.reading import MIXTURE
 
 if TYPE_CHECKING:
     from mdm_kit.methods.contract import Method, ParamSpec
 
 _MIDDLING = 0.5
 """What a number without a default is where nothing bounds it: a weight, a place on an arc."""
+
+
+_SOME_TENSORS = "[_proj.weight]"
+"""What a list of tensors holds: every projection of most models."""
 
 
 def example(method: Method) -> str:
@@ -22,6 +29,8 @@ def example(method: Method) -> str:
     """
     specs = [s for s in method.params.specs() if not s.inert]
     n = max(method.min_models, min(2, method.max_models or 2))
+    if method.name == MIXTURE:
+        return GOALS["experts"].text()
     return Draft(
         about=method.title,
         method=method.name,
@@ -32,7 +41,7 @@ def example(method: Method) -> str:
             )
             for i in range(1, n + 1)
         ),
-        base="your-org/base-model" if method.needs_base else "",
+        base=BASE if method.needs_base else "",
         parameters=tuple(_line(s, explained=True) for s in specs if not s.per_model),
     ).text()
 
@@ -41,8 +50,12 @@ def meaning(spec: ParamSpec) -> str:
     """Return what a parameter means and which values it may have, in one line."""
     if spec.inert:
         return f"changes nothing here: {spec.inert}"
-    if spec.choices:
+    if spec.listed:
+        return f"{spec.help}: names with * and ?, or parts of names"
+    if spec.choices and spec.type is str:
         return f"{spec.help}: {', '.join(spec.choices)}"
+    if spec.choices:
+        return f"{spec.help}: {', '.join(spec.choices)} or a number"
     low, high = spec.minimum, spec.maximum
     if low is not None:
         return f"{spec.help} ({low:g} {'or more' if high is None else f'to {high:g}'})"
@@ -56,10 +69,13 @@ def _line(spec: ParamSpec, *, explained: bool) -> str:
 
 def _value(spec: ParamSpec) -> str:
     value = spec.default
+    if spec.listed:
+        return _SOME_TENSORS
     if value is None:
         value = _sensible(spec)
     if isinstance(value, bool):
         return str(value).lower()
+    assert not isinstance(value, tuple)  # noqa: S101 -- a list has its own form
     # Without an exponent: readers of YAML 1.1 take 1e-05 for a text.
     return value if isinstance(value, str) else format(Decimal(repr(value)), "f")
 

@@ -6,9 +6,12 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from mdm_kit.recipe import keys
+from mdm_kit.recipe.chat_template import AUTO, MIN_TEMPLATE, TEMPLATE_NAMES
 from mdm_kit.recipe.names import MAX_NAME
-from mdm_kit.recipe.options import MAX_LICENSE, MAX_SEED
+from mdm_kit.recipe.options import LICENSE, MAX_SEED
+from mdm_kit.recipe.push import MAX_MESSAGE, MAX_REPO
 from mdm_kit.recipe.references import MAX_PATH, MAX_REVISION
+from mdm_kit.recipe.tokenizer import MAX_MULTIPLE, MAX_TOKEN_ID
 from mdm_kit.words import OUT_DTYPES
 
 if TYPE_CHECKING:
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
 Schema = dict[str, Any]
 
+_REFERENCE: Schema = {"$ref": "#/$defs/reference"}
 _NAME = r"^[^\s./\\-]([^/\\]*[^\s/\\])?$"
 
 
@@ -38,7 +42,8 @@ def options() -> dict[str, Schema]:
         "out_dtype": {"enum": dtypes},
         "name": name(),
         "seed": {"type": "integer", "minimum": 0, "maximum": MAX_SEED, "default": 0},
-        "license": {"type": "string", "minLength": 1, "maxLength": MAX_LICENSE},
+        "license": {"type": "string", "pattern": f"^{LICENSE.pattern}$"},
+        "on_mismatch": {"enum": list(keys.ON_MISMATCH), "default": keys.ON_MISMATCH[0]},
         "ledger": mapping(
             keys.LEDGER_KEYS,
             {"keep": {"enum": list(keys.LEDGER_KEEPS), "default": keys.LEDGER_KEEPS[0]}},
@@ -46,8 +51,41 @@ def options() -> dict[str, Schema]:
         "coefficients": mapping(
             keys.COEFFICIENTS_KEYS, {"method": {"enum": list(keys.COEFFICIENT_METHODS)}}
         ),
-        "tokenizer": mapping(keys.TOKENIZER_KEYS, {"source": {"const": "base"}}),
-        "tokenizer_source": {"const": "base"},
+        "push": mapping(keys.PUSH_KEYS, _push(), required=("repo",)),
+        "tokenizer": mapping(keys.TOKENIZER_KEYS, _tokenizer()),
+        "tokenizer_source": _REFERENCE,
+        "chat_template": _chat_template(),
+    }
+
+
+def _tokenizer() -> dict[str, Schema]:
+    text = {"type": "string", "minLength": 1}
+    which = {"token": text, "token_id": {"type": "integer", "minimum": 0, "maximum": MAX_TOKEN_ID}}
+    forms = {"kind": {"const": "model_token"}, "model": _REFERENCE, **which}
+    model_token = mapping(keys.MODEL_TOKEN_KEYS, forms, required=("kind", "model"))
+    model_token["oneOf"] = [{"required": [name]} for name in which]
+    zero = mapping({"kind": keys.ROW_KINDS["zero"]}, {"kind": {"const": "zero"}}, ("kind",))
+    source = {"anyOf": [_REFERENCE, model_token, zero]}
+    token = mapping(keys.TOKEN_KEYS, {"source": source, "force": {"type": "boolean"}})
+    token["if"] = {"properties": {"force": {"const": True}}, "required": ["force"]}
+    token["then"] = {"required": ["source"]}
+    tokens = {"type": "object", "propertyNames": {"minLength": 1}, "additionalProperties": token}
+    multiple = {"type": "integer", "minimum": 1, "maximum": MAX_MULTIPLE}
+    return {"source": _REFERENCE, "tokens": tokens, "pad_to_multiple_of": multiple}
+
+
+def _chat_template() -> Schema:
+    written = {"type": "string", "minLength": MIN_TEMPLATE, "pattern": r"\{"}
+    return {"anyOf": [{"enum": [AUTO, *TEMPLATE_NAMES]}, written]}
+
+
+def _push() -> dict[str, Schema]:
+    line = {"type": "string", "minLength": 1, "maxLength": MAX_REPO}
+    return {
+        "repo": line | {"pattern": "^[^/]+/[^/]+$"},
+        "private": {"type": "boolean"},
+        "revision": line,
+        "message": line | {"maxLength": MAX_MESSAGE},
     }
 
 
@@ -80,7 +118,9 @@ def parameter(spec: ParamSpec) -> Schema:
         return inert(spec.inert) | {"$ref": f"#/$defs/{_kind(spec)}"}
     meaning = f"{spec.help[0].upper()}{spec.help[1:]}."
     about: Schema = {"description": meaning, "$ref": f"#/$defs/{_kind(spec)}"}
-    return about if spec.default is None else about | {"default": spec.default}
+    if spec.default is None or spec.listed:
+        return about
+    return about | {"default": spec.default}
 
 
 def inert(why: str) -> Schema:
@@ -98,8 +138,10 @@ def settings(specs: Iterable[ParamSpec]) -> dict[str, Schema]:
 
 def _kind(spec: ParamSpec) -> str:
     """Return a name for what a parameter may hold, of characters a reference may hold."""
-    if spec.choices:
-        words = ["word", *spec.choices]
+    if spec.listed:
+        words = ["texts"]
+    elif spec.choices:
+        words = [*(["number-or"] if spec.type is float else []), "word", *spec.choices]
     elif spec.type is bool:
         words = ["boolean"]
     else:
@@ -124,7 +166,11 @@ def _setting(spec: ParamSpec) -> Schema:
 def _value(spec: ParamSpec) -> Schema:
     if spec.type is bool:
         return {"type": "boolean"}
-    if spec.choices:
+    if spec.listed:
+        text: Schema = {"type": "string", "minLength": 1}
+        return {"anyOf": [text, {"type": "array", "items": text, "minItems": 1}]}
+    if spec.choices and spec.type is str:
         return {"enum": list(spec.choices)}
     bounds = {"minimum": spec.minimum, "maximum": spec.maximum}
-    return {"type": "number"} | {k: v for k, v in bounds.items() if v is not None}
+    number = {"type": "number"} | {k: v for k, v in bounds.items() if v is not None}
+    return {"anyOf": [number, {"enum": list(spec.choices)}]} if spec.choices else number

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from mdm_kit.authoring.goals_growing import GROWING
+from mdm_kit.authoring.goals_in_stages import IN_STAGES
+from mdm_kit.authoring.goals_of_parts import OF_PARTS
+from mdm_kit.authoring.placeholders import BASE, CHAT, CODE, MATH
 from mdm_kit.authoring.writing import Draft, Entry
 
-_BASE = "your-org/base-model"
-_MATH, _CODE, _CHAT = (f"{_BASE}-{skill}" for skill in ("math", "code", "chat"))
 _DENSITY = "share of the change that is kept"
 
 _ADDED = {
@@ -33,14 +35,14 @@ _ADDED = {
         "task_arithmetic",
         (
             Entry(
-                _MATH,
+                MATH,
                 ("weight: 0.4",),
                 name="math # what the model is called in reports and in the manifest",
             ),
-            Entry(_CODE, ("weight: 0.4",), name="code"),
-            Entry(_CHAT, ("weight: 0.3",), name="chat"),
+            Entry(CODE, ("weight: 0.4",), name="code"),
+            Entry(CHAT, ("weight: 0.3",), name="chat"),
         ),
-        base=_BASE,
+        base=BASE,
         parameters=("lambda: 1.0 # multiplies the whole merged change",),
     ),
     "by-layer": Draft(
@@ -49,7 +51,7 @@ _ADDED = {
         "task_arithmetic",
         (
             Entry(
-                f"{_BASE}-story",
+                f"{BASE}-story",
                 (
                     "weight:",
                     "  # The first filter that stands in a tensor's name wins.",
@@ -61,9 +63,9 @@ _ADDED = {
                     "  - value: 0.5 # every other tensor",
                 ),
             ),
-            Entry(f"{_BASE}-poetry", ("weight: 0.3",)),
+            Entry(f"{BASE}-poetry", ("weight: 0.3",)),
         ),
-        base=_BASE,
+        base=BASE,
     ),
     "removable": Draft(
         "Skills that can be taken out again, each of them (MDM-OC).\n"
@@ -71,16 +73,16 @@ _ADDED = {
         "mdm-kit unmerge OUT WITHOUT --drop math leaves the bytes of a merge without math.",
         "mdm_oc",
         (
-            Entry(_MATH, ("weight: 0.5",), "the first keeps its whole change", "math"),
+            Entry(MATH, ("weight: 0.5",), "the first keeps its whole change", "math"),
             Entry(
-                _CODE,
+                CODE,
                 ("weight: 0.5",),
                 "the others give what the earlier ones do not have already",
                 "code",
             ),
-            Entry(_CHAT, ("weight: 0.4",), name="chat"),
+            Entry(CHAT, ("weight: 0.4",), name="chat"),
         ),
-        base=_BASE,
+        base=BASE,
         parameters=(
             "scope: tensor # where inner products are taken: tensor, layer or global",
             "orthogonalize: gram_schmidt # or lowdin, which does not depend on the order, or none",
@@ -91,8 +93,8 @@ _ADDED = {
         "Take a skill away: the base without what a fine-tune learned.\n"
         "A negative weight goes against the change.",
         "task_arithmetic",
-        (Entry(f"{_BASE}-rude", ("weight: -0.5",)),),
-        base=_BASE,
+        (Entry(f"{BASE}-rude", ("weight: -0.5",)),),
+        base=BASE,
     ),
 }
 
@@ -101,10 +103,10 @@ _THINNED = {
         "Only the largest changes of each model, and only those that agree in sign (TIES).",
         "ties",
         (
-            Entry(_MATH, ("weight: 0.5", f"density: 0.3 # {_DENSITY}: the largest")),
-            Entry(_CODE, ("weight: 0.5", "density: 0.3")),
+            Entry(MATH, ("weight: 0.5", f"density: 0.3 # {_DENSITY}: the largest")),
+            Entry(CODE, ("weight: 0.5", "density: 0.3")),
         ),
-        base=_BASE,
+        base=BASE,
         parameters=("normalize: true # divide by the sum of the weights that count",),
     ),
     "no-outliers": Draft(
@@ -112,26 +114,26 @@ _THINNED = {
         "breadcrumbs",
         (
             Entry(
-                _MATH,
+                MATH,
                 (
                     "weight: 0.5",
                     f"density: 0.9 # {_DENSITY}",
                     "gamma: 0.01 # share of the largest changes to drop",
                 ),
             ),
-            Entry(_CODE, ("weight: 0.5", "density: 0.9", "gamma: 0.01")),
+            Entry(CODE, ("weight: 0.5", "density: 0.9", "gamma: 0.01")),
         ),
-        base=_BASE,
+        base=BASE,
     ),
     "random-drop": Draft(
         "Changes dropped by chance, the rest stretched, then joined as TIES does (DARE).\n"
         "The same seed gives the same bytes.",
         "dare_ties",
         (
-            Entry(_MATH, ("weight: 0.5", f"density: 0.5 # {_DENSITY}, on average")),
-            Entry(_CODE, ("weight: 0.5", "density: 0.5")),
+            Entry(MATH, ("weight: 0.5", f"density: 0.5 # {_DENSITY}, on average")),
+            Entry(CODE, ("weight: 0.5", "density: 0.5")),
         ),
-        base=_BASE,
+        base=BASE,
         more=("seed: 0",),
     ),
     "ranked-drop": Draft(
@@ -139,7 +141,7 @@ _THINNED = {
         "della",
         (
             Entry(
-                _MATH,
+                MATH,
                 (
                     "weight: 0.5",
                     f"density: 0.6 # {_DENSITY}, on average",
@@ -147,9 +149,9 @@ _THINNED = {
                     "0.6 + 0.15",
                 ),
             ),
-            Entry(_CODE, ("weight: 0.5", "density: 0.6", "epsilon: 0.15")),
+            Entry(CODE, ("weight: 0.5", "density: 0.6", "epsilon: 0.15")),
         ),
-        base=_BASE,
+        base=BASE,
         more=("seed: 0",),
     ),
 }
@@ -158,8 +160,8 @@ _ELECTED = {
     "consensus": Draft(
         "What varies most between the models, each weighted by its own energy (SCE).",
         "sce",
-        (Entry(_MATH), Entry(_CODE), Entry(_CHAT)),
-        base=_BASE,
+        (Entry(MATH), Entry(CODE), Entry(CHAT)),
+        base=BASE,
         parameters=("select_topk: 0.5 # share of the varying elements to keep",),
     ),
     "stock": Draft(
@@ -167,19 +169,19 @@ _ELECTED = {
         "For fine-tunes of one task that differ in seed or settings; there are no weights.",
         "model_stock",
         (
-            Entry(f"{_BASE}-run-1"),
-            Entry(f"{_BASE}-run-2"),
-            Entry(f"{_BASE}-run-3"),
+            Entry(f"{BASE}-run-1"),
+            Entry(f"{BASE}-run-2"),
+            Entry(f"{BASE}-run-3"),
         ),
-        base=_BASE,
+        base=BASE,
         parameters=("filter_wise: false # true: every row of a matrix has its own angle",),
     ),
     "unique": Draft(
         "What one model alone changed is added whole, what several changed is averaged (RAM+).\n"
         "For models that changed different weights, as agents trained by reinforcement do.",
         "ramplus_tl",
-        (Entry(f"{_BASE}-search"), Entry(f"{_BASE}-tools")),
-        base=_BASE,
+        (Entry(f"{BASE}-search"), Entry(f"{BASE}-tools")),
+        base=BASE,
         parameters=(
             "epsilon: 0.00001 # smaller changes count as none",
             "r: 0.1 # how much overlap strengthens a model's own changes",
@@ -234,14 +236,14 @@ _OF_ONE = {
         "Each weight of the base moved towards another model, by a small step at most.",
         "nearswap",
         (Entry("your-org/other-model"),),
-        base=_BASE,
+        base=BASE,
         parameters=("t: 0.0001 # largest step of a weight",),
     ),
     "highlights": Draft(
         "Only those changes of a fine-tune that stand out in importance (Arcee Fusion).",
         "arcee_fusion",
         (Entry("your-org/base-model-chat"),),
-        base=_BASE,
+        base=BASE,
     ),
     "scale": Draft(
         "One model with chosen tensors scaled.",
@@ -269,5 +271,5 @@ _OF_ONE = {
 }
 
 
-GOALS = _ADDED | _THINNED | _ELECTED | _ON_THE_SPHERE | _OF_ONE
+GOALS = _ADDED | GROWING | _THINNED | _ELECTED | _ON_THE_SPHERE | _OF_ONE | OF_PARTS | IN_STAGES
 """A recipe to start from, by goal."""

@@ -15,8 +15,10 @@ from mdm_kit.authoring.forms import (
     settings,
 )
 from mdm_kit.methods.registry import methods
+from mdm_kit.planner.mixtures import TARGETS
 from mdm_kit.planner.parameters import INERT_EVERYWHERE
 from mdm_kit.recipe import keys
+from mdm_kit.recipe.mixtures import MAX_PROMPTS
 from mdm_kit.recipe.models import MAX_MODELS
 
 if TYPE_CHECKING:
@@ -52,13 +54,18 @@ def recipe_schema() -> Schema:
         },
         "parameters": _any_mapping(),
         "slices": _slices(entry),
+        "modules": _modules(entry),
+        **_mixture(),
     }
     return {
         "$schema": DIALECT,
         "title": "mdm_kit recipe",
         "description": "Merges fine-tuned models; mdm-kit plan says what it would do.",
-        **mapping(keys.TOP_KEYS, forms, required=("merge_method",)),
-        "oneOf": [{"required": ["models"]}, {"required": ["slices"]}],
+        **mapping(keys.TOP_KEYS, forms),
+        "oneOf": [
+            *({"required": ["merge_method", key]} for key in ("models", "slices", "modules")),
+            {"required": ["experts", "base_model"]},
+        ],
         "not": {"required": ["tokenizer", "tokenizer_source"]},
         "allOf": [
             {
@@ -90,10 +97,45 @@ def _slices(entry: Schema) -> Schema:
     forms: dict[str, Schema] = {
         "sources": sources,
         "parameters": _any_mapping(),
+        "base_model": {"$ref": "#/$defs/reference"},
         "residual_weight": {"type": "number"},
     }
     item = mapping(keys.SLICE_KEYS, forms, required=("sources",))
-    return {"type": "array", "minItems": 1, "maxItems": 1, "items": item}
+    return {"type": "array", "minItems": 1, "items": item}
+
+
+def _modules(entry: Schema) -> Schema:
+    models = {"type": "array", "minItems": 1}
+    models |= {"items": mapping(keys.ENTRY_KEYS, entry, required=("model",))}
+    forms = {"slices": _slices(entry), "models": models, "parameters": _any_mapping()}
+    module = mapping(keys.MODULE_KEYS, forms)
+    module["oneOf"] = [{"required": ["slices"]}, {"required": ["models"]}]
+    return {"type": "object", "minProperties": 1, "additionalProperties": module}
+
+
+def _mixture() -> dict[str, Schema]:
+    """Return the keys of a mixture of experts, as mergekit-moe has them."""
+    texts = {"type": "array", "items": {"type": "string", "minLength": 1}, "maxItems": MAX_PROMPTS}
+    number = {"type": "number"}
+    expert = mapping(
+        keys.EXPERT_KEYS,
+        {
+            "source_model": {"$ref": "#/$defs/reference"},
+            "name": name(),
+            "positive_prompts": texts,
+            "negative_prompts": texts,
+            "noise_scale": number,
+            "residual_scale": number,
+        },
+        required=("source_model",),
+    )
+    return {
+        "experts": {"type": "array", "minItems": 1, "items": expert},
+        "shared_experts": {"type": "array", "items": expert},
+        "gate_mode": {"enum": list(keys.GATE_MODES), "default": keys.GATE_MODES[0]},
+        "experts_per_token": {"type": "integer", "minimum": 1, "default": 2},
+        "architecture": {"enum": [target.name for target in TARGETS]},
+    }
 
 
 def _any_mapping() -> Schema:
@@ -108,17 +150,20 @@ def _of_method(method: Method) -> Schema:
     shared = [s.name for s in specs if s.required and not s.per_model]
     whole = _parameters(specs)
     within = {"sources": models | _numbers(method), "parameters": whole}
+    slices = {"items": {"properties": within}}
+    module = {"slices": slices, "models": models | _numbers(method), "parameters": whole}
     made: Schema = {
         "properties": {
             "merge_method": {"description": method.doc.strip()},
             "models": models | _numbers(method),
-            "slices": {"items": {"properties": within}},
+            "slices": slices,
+            "modules": {"additionalProperties": {"properties": module}},
             "parameters": whole,
         }
     }
     if shared:  # a slice may have them instead
         at_top = {"required": ["parameters"], "properties": {"parameters": {"required": shared}}}
-        made["anyOf"] = [at_top, {"required": ["slices"]}]
+        made["anyOf"] = [at_top, {"required": ["slices"]}, {"required": ["modules"]}]
     required = ["base_model"] if method.needs_base else []
     if not method.takes_deltas(with_base=True):
         without = [k for k in keys.LEDGER_KEEPS if not k.startswith("deltas")]

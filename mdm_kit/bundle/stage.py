@@ -1,8 +1,10 @@
 """The stage: a work folder beside the output where everything is built before one rename seals it.
 
 `OUT`'s work folder is `.OUT.mdm-partial` in the same directory. In it `model/` becomes OUT;
-`journal.jsonl` says which shards are finished. Whoever writes holds a lock on the work folder; the
-lock goes with the process, so a killed merge never leaves one behind.
+`journal.jsonl` says which shards are finished; `sums/` holds sums of changes while they grow,
+`stages/` what earlier documents of the recipe made, while it is read.
+Whoever writes holds a lock on the work folder; the lock goes with the process, so a killed merge
+never leaves one behind.
 """
 
 from __future__ import annotations
@@ -70,6 +72,14 @@ def _check_place(out: Path, *, overwrite: bool) -> None:
         )
 
 
+def put(path: Path, data: bytes) -> None:
+    """Write a small file, durably."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 class Stage:
     """The work folder of one output, held by one process."""
 
@@ -83,6 +93,8 @@ class Stage:
         self.work = work_folder(out)
         self.model = self.work / "model"
         self.journal = self.work / "journal.jsonl"
+        self.sums = self.work / "sums"
+        self.stages = self.work / "stages"
         self._lock = self._acquire()
         with self.told():
             self.model.mkdir(exist_ok=True)
@@ -128,9 +140,17 @@ class Stage:
         """Let the lock go; what is built stays for a resume unless it was sealed or discarded."""
         os.close(self._lock)
 
+    @property
+    def begun_nbytes(self) -> int:
+        """Room that sums and stages take already."""
+        files = (p for folder in (self.sums, self.stages) for p in folder.rglob("*"))
+        return sum(512 * path.stat().st_blocks for path in files if path.is_file())
+
     def clear(self) -> None:
         """Throw away everything built so far."""
         shutil.rmtree(self.model, ignore_errors=True)
+        shutil.rmtree(self.sums, ignore_errors=True)
+        shutil.rmtree(self.stages, ignore_errors=True)
         self.journal.unlink(missing_ok=True)
         self.model.mkdir()
 
@@ -154,10 +174,7 @@ class Stage:
         """Write a small file of the model folder, durably."""
         path = self.model / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        put(path, data)
 
     def check_room(self, nbytes: int) -> None:
         """Raise `RoomError` where the file system has less than `nbytes` left."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command("add")
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source")
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--model", "models", multiple=True, required=True, help="The model.  (repeatable)")
 @click.option("--name", "names", multiple=True, help="Its name; one for each --model, or none.")
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 )
 @running_options
 def command(
-    source: Path,
+    source: str,
     out: Path,
     models: tuple[str, ...],
     names: tuple[str, ...],
@@ -39,7 +39,8 @@ def command(
 ) -> None:
     """Merge the finished merge SOURCE with more models into the new folder OUT.
 
-    The bytes are those of one merge of all models, the new ones last. Only inner products with the
+    SOURCE is a folder or a repository owner/name[@revision]. The bytes are those of one merge of
+    all models, the new ones last. Only inner products with the
     new models are measured.
     """
     from mdm_kit.api_edits import add

@@ -82,9 +82,14 @@ def running(
 
 
 def show_edit(
-    merged: Merged, out: Path, lines: Sequence[tuple[str, str]], *, as_json: bool
+    merged: Merged,
+    out: Path,
+    lines: Sequence[tuple[str, str]],
+    after: Sequence[tuple[str, str]] = (),
+    *,
+    as_json: bool,
 ) -> None:
-    """Print what an edit has made: one JSON document, or labelled lines."""
+    """Print what an edit has made: one JSON document, or labelled lines, `after` at the end."""
     from mdm_kit.cli.screen import facts
     from mdm_kit.ledger.manifest import plain
     from mdm_kit.words import human_bytes, shown
@@ -105,5 +110,6 @@ def show_edit(
             ("written", human_bytes(merged.nbytes)),
             ("folder", shown(str(out))),
             ("check it", f"mdm-kit verify {shown(str(out))}"),
+            *after,
         ]
     )

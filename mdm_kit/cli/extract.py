@@ -12,14 +12,14 @@ from mdm_kit.cli.edit_options import places
 
 
 @click.command("extract")
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source")
 @click.argument("name")
 @click.argument("out", type=click.Path(path_type=Path))
 @places
 @options.threads
 @options.as_json
 def command(
-    source: Path,
+    source: str,
     name: str,
     out: Path,
     places: tuple[tuple[str, str], ...],
@@ -28,20 +28,23 @@ def command(
 ) -> None:
     """Write the model NAME of the merge SOURCE back to the new folder OUT, bit for bit.
 
-    SOURCE must keep it: its recipe says ledger: {keep: deltas}, or deltas+base to keep the base as
-    well, which models are kept against.
+    SOURCE is a folder or a repository owner/name[@revision]. It must keep the model: its recipe
+    says ledger: {keep: deltas}, or deltas+base to keep the base as well, which models are kept
+    against.
     """
     from mdm_kit.api_edits import extract
     from mdm_kit.bundle.verify import read_manifest
     from mdm_kit.cli.screen import ByteProgress, facts
+    from mdm_kit.sources import open_site
     from mdm_kit.words import human_bytes, shown
 
-    entries = {s.name: s for s in read_manifest(source).sources}
+    site = open_site(source)
+    entries = {s.name: s for s in read_manifest(site).sources}
     nbytes = sum(f.nbytes for f in entries[name].files) if name in entries else 0
     with ByteProgress("extracting") as progress:
         progress.start(nbytes, 0)
         places_given = dict(places)
-        extract(source, name, out, sources=places_given, threads=threads, advance=progress.advance)
+        extract(site, name, out, sources=places_given, threads=threads, advance=progress.advance)
     if as_json:
         click.echo(json.dumps({"out": str(out), "model": name, "nbytes": nbytes}))
         return

@@ -83,7 +83,7 @@ def _filled(
     from mdm_kit.api import check_recipe
     from mdm_kit.errors import RecipeError
 
-    if base is not None and not draft.base:
+    if base is not None and not draft.takes_base:
         raise UsageError(f"{goal} has no base model; leave --base out")
     text = draft.filled(base=base, models=models, dtype=dtype).text()
     checked = check_recipe(text)

@@ -10,43 +10,47 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mdm_kit.cli import options
-from mdm_kit.errors import SourceError, UsageError
+from mdm_kit.errors import UsageError
 
 if TYPE_CHECKING:
+    from mdm_kit.ledger.entries import SumsEntry
     from mdm_kit.ledger.manifest import Manifest
-    from mdm_kit.sources import Checkpoint
+    from mdm_kit.sources import Checkpoint, Site
 
 
 @click.command("inspect")
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source")
 @options.as_json
-def command(source: Path, as_json: bool) -> None:
-    """Show what is inside SOURCE: a merged folder, or any model folder with safetensors files.
+def command(source: str, as_json: bool) -> None:
+    """Show what is inside SOURCE: a finished merge, or any model with safetensors files.
 
-    Reads headers and the manifest only; `mdm-kit verify` checks the bytes.
+    SOURCE is a folder or a repository owner/name[@revision]. Reads headers and the manifest only;
+    `mdm-kit verify` checks the rest.
     """
     from mdm_kit.bundle.verify import read_manifest
     from mdm_kit.ledger.manifest import MANIFEST_NAME
-    from mdm_kit.sources import FolderSource
+    from mdm_kit.sources import open_site
     from mdm_kit.words import shown
 
-    if source.is_file():
+    if Path(source).is_file():
         raise UsageError(
-            f"{shown(str(source))} is a file; inspect shows folders, `mdm-kit plan` shows recipes"
+            f"{shown(source)} is a file; inspect shows folders, `mdm-kit plan` shows recipes"
         )
-    if not source.is_dir():
-        raise SourceError(f"there is no folder {shown(str(source))}; check the path")
-    with FolderSource(source.name, source) as opened:
+    site = open_site(source)
+    with site.source(Path(site.name).name) as opened:
         checkpoint = opened.headers()
-    manifest = read_manifest(source) if (source / MANIFEST_NAME).is_file() else None
+    manifest = read_manifest(site) if MANIFEST_NAME in site.names() else None
+    if manifest is not None and manifest.sums is not None:
+        _check_sums(manifest, manifest.sums)
     if as_json:
-        click.echo(json.dumps(_document(checkpoint, manifest)))
+        click.echo(json.dumps(_document(checkpoint, manifest, site)))
     else:
-        _show(checkpoint, manifest)
+        _show(checkpoint, manifest, site)
 
 
-def _document(checkpoint: Checkpoint, manifest: Manifest | None) -> dict[str, Any]:
+def _document(checkpoint: Checkpoint, manifest: Manifest | None, site: Site) -> dict[str, Any]:
     return {
+        "pinned": site.pinned,
         "files": {f.name: f.nbytes for f in checkpoint.files},
         "tensors": {
             t.name: {"shape": list(t.shape), "dtype": t.dtype, "file": t.file}
@@ -56,13 +60,14 @@ def _document(checkpoint: Checkpoint, manifest: Manifest | None) -> dict[str, An
     }
 
 
-def _show(checkpoint: Checkpoint, manifest: Manifest | None) -> None:
+def _show(checkpoint: Checkpoint, manifest: Manifest | None, site: Site) -> None:
     from mdm_kit.cli.screen import facts, table
     from mdm_kit.words import human_bytes, shown
 
     tensors = checkpoint.tensors.values()
     dtypes = Counter(t.dtype for t in tensors)
     pairs = [
+        *([] if site.pinned is None else [("commit", site.pinned)]),
         (
             "tensors",
             f"{len(tensors):,} ({', '.join(f'{n:,} {d}' for d, n in dtypes.most_common())})",
@@ -80,6 +85,13 @@ def _show(checkpoint: Checkpoint, manifest: Manifest | None) -> None:
             for s in manifest.sources
         ],
     )
+    if manifest.sums is not None:
+        show_parts(manifest, manifest.sums)
+    if manifest.stages:
+        table(
+            ("stage", "method", "of"),
+            [(s.name, s.method, ", ".join(m.name for m in s.models)) for s in manifest.stages],
+        )
     parameters = ", ".join(f"{k}: {v}" for k, v in manifest.parameters.items())
     facts(
         [
@@ -88,5 +100,64 @@ def _show(checkpoint: Checkpoint, manifest: Manifest | None) -> None:
             ("arithmetic", f"{', '.join(manifest.precision.compute)} on {manifest.device}"),
             ("made by", f"{manifest.tool}, {manifest.history[-1].time}"),
             ("plan", manifest.plan),
+            *([] if manifest.sums is None else _of_sums(manifest, manifest.sums)),
         ]
     )
+
+
+def _check_sums(manifest: Manifest, sums: SumsEntry) -> None:
+    """Raise `IntegrityError` where numbers to be shown are of no model, or none at all."""
+    from mdm_kit.errors import IntegrityError
+    from mdm_kit.ledger.manifest import MANIFEST_NAME
+    from mdm_kit.ledger.sums_form import form_faults
+
+    faults = form_faults(manifest, sums, projects=bool(sums.lambdas), steady=False)
+    if faults:
+        raise IntegrityError(
+            f"{MANIFEST_NAME}: {faults[0]}; get the original merge again, mdm-kit verify says more"
+        )
+
+
+def show_parts(manifest: Manifest, sums: SumsEntry) -> None:
+    """Print what each model of a merge that is a sum adds to it, and how it leaves."""
+    from mdm_kit.cli.screen import table
+    from mdm_kit.ledger.sums import kept_shares
+    from mdm_kit.ledger.ways import merged_models, needs, needs_in_words, way_out
+
+    names = merged_models(manifest)
+    columns, rows = ["model", "norm of its change"], [[n] for n in names]
+    for row, norm in zip(rows, sums.norms, strict=True):
+        row.append(f"{norm:.4g}")
+    if sums.lambdas:
+        columns += ["share kept", "lambda"]
+        parts = zip(kept_shares(sums.tensors.values()), sums.lambdas, strict=True)
+        for row, (share, factor) in zip(rows, parts, strict=True):
+            row += [f"{share:.1%}", f"{factor:.4g}"]
+    right = tuple(range(1, len(columns)))
+    if len(names) > 1 and manifest.undo:
+        mode = manifest.undo[-1]
+        columns.append(f"unmerge --mode {mode}")
+        for name, row in zip(names, rows, strict=True):
+            needed = needs(manifest, way_out(manifest, mode, [name]), [name])
+            row.append(needs_in_words(manifest, name, needed))
+    table(columns, rows, right=right)
+
+
+def _of_sums(manifest: Manifest, sums: SumsEntry) -> list[tuple[str, str]]:
+    from mdm_kit.ledger.sums import UNSURE, smallest_margin
+    from mdm_kit.ledger.ways import JOINS, joining
+    from mdm_kit.words import counted, shown
+
+    kept = counted(len(sums.files), "file") if sums.files else "none are kept"
+    if sums.steps_back:
+        kept += ", with the sum before the last model"
+    pairs = [("sums", kept), ("one more", JOINS[joining(manifest)].replace("`", ""))]
+    smallest = smallest_margin(sums.tensors)
+    if smallest is not None:
+        name, margin = smallest
+        unsure = f"; under {UNSURE} another machine may count otherwise" if margin < UNSURE else ""
+        pairs.append(("margin", f"{margin:.4g} at least, in {shown(name)}{unsure}"))
+    if sums.rounded:
+        of = f"the first {counted(sums.rounded, 'model')}, read back from rounded weights"
+        pairs.append(("rounding", f"{sums.rounding:.2%} of the sum, of {of}"))
+    return pairs

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
-from io import TextIOWrapper
+from io import StringIO, TextIOWrapper
 
 import click
 
 from mdm_kit.errors import MdmError
+from mdm_kit.secrets import redacted
 
 COMMANDS = {
     "plan": "mdm_kit.cli.plan",
@@ -20,6 +22,7 @@ COMMANDS = {
     "unmerge": "mdm_kit.cli.unmerge",
     "extract": "mdm_kit.cli.extract",
     "verify": "mdm_kit.cli.verify",
+    "push": "mdm_kit.cli.push",
     "inspect": "mdm_kit.cli.inspect",
     "diff": "mdm_kit.cli.diff",
     "methods": "mdm_kit.cli.methods",
@@ -72,8 +75,10 @@ def main(arguments: Sequence[str]) -> int:
         result = group.main(list(arguments), prog_name="mdm-kit", standalone_mode=False)
     except click.ClickException as error:
         if "--json" in arguments:
-            _print_json(error.format_message(), error.exit_code)
-        error.show()
+            _print_json(redacted(error.format_message()), error.exit_code)
+        said = StringIO()
+        error.show(said)
+        click.echo(redacted(said.getvalue()), err=True, nl=False)
         return error.exit_code
     except MdmError as error:
         return _failed(arguments, str(error), error.exit_code)
@@ -83,9 +88,9 @@ def main(arguments: Sequence[str]) -> int:
         # The reader of our output went away; what is left to flush at exit goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 -- the last one to hear of it
         if os.environ.get(DEBUG_VARIABLE):
-            raise
+            click.echo(redacted(traceback.format_exc()), err=True)
         return _failed(
             arguments,
             f"internal error: {type(error).__name__}: {error}. This is a bug in mdm_kit; please "
@@ -96,6 +101,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _failed(arguments: Sequence[str], message: str, exit_code: int) -> int:
+    message = redacted(message)
     if "--json" in arguments:
         _print_json(message, exit_code)
     click.echo(message if "\n" in message else f"error: {message}", err=True)

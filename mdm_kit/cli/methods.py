@@ -9,17 +9,10 @@ import click
 
 from mdm_kit.cli import options
 from mdm_kit.errors import UsageError
+from mdm_kit.ledger.ways import WAYS, usual_way
 
 if TYPE_CHECKING:
     from mdm_kit.methods.contract import Method, ParamSpec
-
-UNDO_IN_WORDS = {
-    "rebuild": "base and the others merged anew: the bytes of a merge that never contained it",
-    "exact": "the stored weights changed where a delta's weight does: at most one step of the "
-    "dtype away",
-    "subtract": "what was added of it taken away: exact for the model merged last, else what stays "
-    "is said",
-}
 
 
 @click.command("methods")
@@ -62,7 +55,7 @@ def _explain(method: Method) -> None:
         (
             s.name,
             "each model" if s.per_model else "the merge",
-            s.type.__name__,
+            _type(s),
             "required" if s.required else _default(s),
             meaning(s),
         )
@@ -99,17 +92,34 @@ def _in_mergekit(method: Method) -> str:
     return "does not have this method"
 
 
+def _ways(method: Method) -> dict[str, str]:
+    """Return what each way to take a model out does, and gives."""
+    found = {}
+    for mode in method.undo:
+        words = WAYS[usual_way(mode, summed=method.keeps_sums)]
+        found[str(mode)] = f"{words.done}: {words.gives}"
+    if method.keeps_sums and not method.order_free:
+        found["rebuild"] += f"; of the model merged last, {WAYS['back'].done}"
+    return found
+
+
 def _undo_in_words(method: Method) -> str:
     if method.undo:
         ways = ", ".join(f"unmerge --mode {mode}" for mode in method.undo)
-        words = [f"  {mode:<8}  {UNDO_IN_WORDS[mode]}" for mode in method.undo]
+        words = [f"  {mode:<8}  {said}" for mode, said in _ways(method).items()]
         return "\n".join([f"A model is taken out again by {ways}.", *words])
     if method.max_models == 1:
         return "There is one model, and nothing to take out."
     return "No model can be taken out again: merge anew without it."
 
 
+def _type(spec: ParamSpec) -> str:
+    return "list" if spec.listed else spec.type.__name__
+
+
 def _default(spec: ParamSpec) -> str:
+    if spec.listed:
+        return "none"
     return str(spec.default).lower() if isinstance(spec.default, bool) else str(spec.default)
 
 
@@ -127,7 +137,7 @@ def _document(method: Method) -> dict[str, Any]:
         "max_models": method.max_models,
         "order_free": method.order_free,
         "undo": list(method.undo),
-        "undo_in_words": {mode: UNDO_IN_WORDS[mode] for mode in method.undo},
+        "undo_in_words": _ways(method),
         "mergekit": method.dialect,
         "papers": papers(method.doc),
         "where_not_to_use": not_for(method.doc),
@@ -136,7 +146,7 @@ def _document(method: Method) -> dict[str, Any]:
             {
                 "name": s.name,
                 "per_model": s.per_model,
-                "type": s.type.__name__,
+                "type": _type(s),
                 "required": s.required,
                 "default": s.default,
                 "choices": list(s.choices),

@@ -50,4 +50,15 @@ compat = click.option(
     default=None,
     help="Merge with the arithmetic of mergekit 0.1.5, to reproduce an old merge.",
 )
+download = click.option(
+    "--download",
+    is_flag=True,
+    help="Take models of the Hub through its client's cache; else nothing of them is kept.",
+)
+visibility = click.option(
+    "--private/--public",
+    "private",
+    default=None,
+    help="Who may see a new repository.  [default: private]",
+)
 recipe_file = click.argument("recipe", type=click.Path())

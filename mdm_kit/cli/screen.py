@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from mdm_kit.secrets import redacted
 from mdm_kit.words import human_bytes, shown
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ class ByteProgress:
         """Begin with `done_nbytes` of `total_nbytes`."""
         self._total, self._done, self._before = total_nbytes, done_nbytes, done_nbytes
         self._started = self._spoken = time.monotonic()
+        if self._bar is not None:  # one stage is over, the next begins
+            self._bar.stop()
         if self._console.is_terminal:
             self._bar = _bar(self._console)
             self._bar.add_task(self._what, total=total_nbytes, completed=done_nbytes)
@@ -94,8 +97,8 @@ class ByteProgress:
             self._console.print(self._line(), soft_wrap=True)
 
     def say(self, text: str) -> None:
-        """Print a line."""
-        self._console.print(text, soft_wrap=True)
+        """Print a line, without secrets."""
+        self._console.print(redacted(text), soft_wrap=True)
 
     def _line(self) -> str:
         rate = (self._done - self._before) / max(time.monotonic() - self._started, 1e-9)

@@ -17,7 +17,7 @@ NOTHING_LEFT = 1e-12
 
 
 @click.command("unmerge")
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source")
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--drop", "drop", multiple=True, required=True, help="A model's name.  (repeatable)")
 @click.option(
@@ -34,7 +34,7 @@ NOTHING_LEFT = 1e-12
 )
 @running_options
 def command(
-    source: Path,
+    source: str,
     out: Path,
     drop: tuple[str, ...],
     mode: str,
@@ -45,9 +45,12 @@ def command(
 ) -> None:
     """Take models out of the finished merge SOURCE, into the new folder OUT.
 
+    SOURCE is a folder or a repository owner/name[@revision].
+
     rebuild: base and survivors are folded anew with the inner products SOURCE keeps; the bytes are
     those of a merge that never held the removed models, which are not read. exact: the stored
-    weights are patched, at most one step of the output dtype away. subtract: the removed models'
+    weights are patched, at most one step of the output dtype away; a merge that keeps exact sums
+    loses the removed models' part of them, to the bit. subtract: the removed models'
     orthogonal components are taken away; what stays of them is computed and said.
     """
     from mdm_kit.api_edits import unmerge
@@ -70,10 +73,14 @@ def command(
     left = [s.name for s in merged.manifest.sources if s.role == "model" and s.status == "merged"]
     lines = [
         ("removed", ", ".join(map(shown, certificate.removed))),
-        ("mode", f"{mode}: {guarantee(certificate)}"),
+        ("mode", f"{mode}: {guarantee(certificate, merged.manifest.patched)}"),
         ("left", ", ".join(map(shown, left))),
     ]
-    show_edit(merged, out, lines, as_json=as_json)
+    after = []
+    if not Path(source).is_dir():
+        old = shown(str(source).partition("@")[0])
+        after = [("publish it", f"mdm-kit push {shown(str(out))} NEW/REPO --supersedes {old}")]
+    show_edit(merged, out, lines, after, as_json=as_json)
     if mode == "subtract" and (certificate.leak or 0.0) > NOTHING_LEFT:
         console(stderr=True).print(
             "warning: this is not removal: the model's raw change is still in the weights; "
@@ -82,11 +89,11 @@ def command(
         )
 
 
-def guarantee(certificate: Certificate) -> str:
-    """Return in words what a certificate says of the weights."""
+def guarantee(certificate: Certificate, patched: Mode | None) -> str:
+    """Return in words what a certificate says of weights that were `patched`, or folded anew."""
     from mdm_kit.words import shown
 
-    if certificate.mode == "rebuild":
+    if certificate.mode == "rebuild" or patched is None:
         return "the bytes equal a merge that never contained it"
     if certificate.mode == "exact":
         return (

@@ -8,19 +8,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mdm_kit.planner.explaining import Row
+    from mdm_kit.planner.explaining import Row, Value
     from mdm_kit.planner.plan import Plan
 
 MOST_NAMES = 3
 """Patterns of tensors that one row names."""
 
 
-def show_values(made: Plan) -> None:
-    """Print each parameter's value by model, tensors and layers."""
+def show_values(made: Plan, title: str | None = None) -> None:
+    """Print each parameter's value by model, tensors and layers, under a title if there is one."""
     from mdm_kit.cli.screen import console, table
     from mdm_kit.planner.explaining import explained
+    from mdm_kit.words import shown
 
     rows = explained(made)
+    if title is not None:
+        console().print(f"{shown(title)}, {made.method}:")
     if not rows:
         console().print(f"{made.method} has no parameters")
         return
@@ -67,8 +70,12 @@ def _spans(layers: Sequence[int]) -> str:
 
 
 def _value(row: Row) -> str:
-    ends = dict.fromkeys(
-        str(v).lower() if isinstance(v, bool) else v if isinstance(v, str) else f"{v:.6g}"
-        for v in row.values
-    )
-    return " … ".join(ends)
+    return " … ".join(dict.fromkeys(map(_said, row.values)))
+
+
+def _said(value: Value) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ", ".join(value) or "none"
+    return value if isinstance(value, str) else f"{value:.6g}"

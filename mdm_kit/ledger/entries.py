@@ -24,7 +24,13 @@ class _Text:
 Sha256 = Annotated[str, _Text(r"^sha256:[0-9a-f]{64}$")]
 Blake3 = Annotated[str, _Text(r"^blake3:[0-9a-f]{64}$")]
 ShardName = Annotated[str, _Text(r"^model(-[0-9]{5}-of-[0-9]{5})?\.safetensors$")]
+Commit = Annotated[str, _Text(r"^[0-9a-f]{40}$")]
+RepoId = Annotated[str, _Text(r"^[A-Za-z0-9_.-]{1,96}/[A-Za-z0-9_.-]{1,96}$")]
 FileName = Annotated[str, _Text(r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_.-]+)?$", 255)]
+
+
+LEFT_OUT = "left out"
+"""Marks, in a field's metadata, what a file does not mention where it is None."""
 
 
 class Entry:
@@ -47,11 +53,27 @@ class SourceFile(Entry):
 
 
 @dataclass(frozen=True)
+class StandingEntry(Entry):
+    """What the Hub said of a model's repository when it was merged: see `sources.Standing`.
+
+    A merge that goes on without the model has its terms from here. All of it is a stranger's text.
+    """
+
+    license: str | None = None
+    license_name: str | None = None
+    license_link: str | None = None
+    pipeline_tag: str | None = None
+    gated: bool = False
+    private: bool = False
+
+
+@dataclass(frozen=True)
 class SourceEntry(Entry):
     """A model of the merge, in the order of the recipe; `reference` holds no path.
 
     `status` is `removed` where the model was taken out of the weights but not folded anew without
-    it. `kept` is the file of the bundle that holds all its bits.
+    it. `kept` is the file of the bundle that holds all its bits. `standing` is left out where the
+    Hub was not asked.
     """
 
     name: str
@@ -63,6 +85,34 @@ class SourceEntry(Entry):
     parameters: dict[str, Any] = field(default_factory=dict)
     status: Literal["merged", "removed"] = "merged"
     kept: FileName | None = None
+    standing: StandingEntry | None = field(default=None, metadata={LEFT_OUT: True})
+
+
+PASSED = "base"
+"""The rule of a tensor that is as its first owner has it, because not every model has it."""
+
+
+@dataclass(frozen=True)
+class StageModel(Entry):
+    """A model as a stage names it: that of the sources with this reference, or an earlier stage."""
+
+    name: str
+    reference: str
+
+
+@dataclass(frozen=True)
+class StageEntry(Entry):
+    """An earlier document of the recipe, whose result later ones were made of.
+
+    `models` are those it names, in its order; `plan` is the digest of the stage's own plan.
+    """
+
+    name: str
+    method: str
+    seed: int
+    plan: Sha256
+    compute: list[str]
+    models: list[StageModel]
 
 
 @dataclass(frozen=True)
@@ -79,6 +129,19 @@ class TensorEntry(Entry):
     rule: str
     shard: str
     weights: list[float] | None = None
+
+
+@dataclass(frozen=True)
+class PartsEntry(Entry):
+    """Where models do not have the same tensors.
+
+    `without` has, by tensor of the result, the models that have no part in it; the others were
+    merged. `unused` has, by model, its tensors that the result has nothing of. A tensor that is
+    copied because not every model has it has the rule `base`.
+    """
+
+    without: dict[str, list[str]] = field(default_factory=dict)
+    unused: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -115,11 +178,63 @@ class LedgerEntry(Entry):
 
 
 @dataclass(frozen=True)
+class SummedTensor(Entry):
+    """How a tensor was merged as a sum over models, in their order.
+
+    `energies` are |d_t|² of the models' changes. For a projecting method `totals` are |S_t|² of the
+    sum after each model, `kept` is |P(d_t)|²/|d_t|² of what was added, `ranks` has for each linear
+    map of the tensor the size of the protected block by model, and `margin` is how far the smallest
+    singular value that counted lay above the tolerance, as a multiple of it: under 10 another
+    machine may count differently. `counts` is false for a copy of another tensor.
+    """
+
+    energies: list[float]
+    totals: list[float] = field(default_factory=list)
+    kept: list[float] = field(default_factory=list)
+    ranks: list[list[int]] = field(default_factory=list)
+    margin: float | None = None
+    counts: bool = True
+
+
+@dataclass(frozen=True)
+class SumsEntry(Entry):
+    """The sums a merge is made of.
+
+    `norms` are |d_t| of the models, over all tensors that count. For a projecting method `lambdas`
+    are |S_t| over the mean of the first t norms; `scale` is what the sum of every tensor was
+    multiplied by before the method's own factors, None where each tensor has its own. `files` hold
+    the sums themselves, where they are kept, and with `steps_back` those before the last model.
+    `rounded` is the number of models whose sum was read back from rounded weights, and `rounding`
+    about how large an error that has left, as a share of the sum.
+    """
+
+    norms: list[float]
+    lambdas: list[float]
+    scale: float | None
+    tensors: dict[str, SummedTensor]
+    files: list[FileName] = field(default_factory=list)
+    steps_back: bool = False
+    rounded: int = 0
+    rounding: float = 0.0
+
+
+@dataclass(frozen=True)
 class FileEntry(Entry):
     """A file of the folder and its digest."""
 
     nbytes: int
     sha256: Sha256
+
+
+@dataclass(frozen=True)
+class DeltasEntry(Entry):
+    """Where the kept models of a published merge lie, under the names `files` has for them.
+
+    It says where and not what: their digests are in `files`.
+    """
+
+    repo: RepoId
+    commit: Commit
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ def ledger_faults(manifest: Manifest, products: Products) -> list[str]:
         return []
     faults = []
     models = [s.name for s in manifest.sources if s.role == "model"]
-    if entry.models != models:
+    # Those of the last of several documents are not told apart here.
+    if manifest.stages is None and entry.models != models:
         faults.append(
             f"ledger: its models are {', '.join(map(shown, entry.models))}, those of the merge "
             f"{', '.join(map(shown, models))}"

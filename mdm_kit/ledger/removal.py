@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from mdm_kit.ledger.entries import Mode
 from mdm_kit.maths.orthogonal import Gram, fsum
 
 Weights = Sequence[float]
@@ -15,12 +16,14 @@ Weights = Sequence[float]
 class Guarantee:
     """How one model can be taken out of a merge.
 
-    `modes` are the ways there are. `leak` and `residue` (see `Certificate`) are what `subtract`
-    would leave of it, None where it is no way or nobody can say.
+    `modes` are the ways there are, and `needs` says for each which models must be had for it, the
+    base among them, that the merge does not keep. `leak` and `residue` (see `Certificate`) are what
+    `subtract` would leave of it, None where it is no way or nobody can say.
     """
 
     model: str
-    modes: tuple[str, ...]
+    modes: tuple[Mode, ...]
+    needs: Mapping[Mode, Sequence[str]] = field(default_factory=dict)
     leak: float | None = None
     residue: float | None = None
 

@@ -144,6 +144,8 @@ def vectors_scratch_nbytes(k: int) -> int:
     return (k + 3) * FOLD_ROW * 8 + 3 * FOLD_ROW * 4
 
 
+ADDED_SCRATCH_NBYTES = 3 * FOLD_ROW * 4 + (3 * FOLD_ROW + 8) * 8
+
 LONG_VECTOR = 4096
 """Vectors of at least this length are sorted by digits of 11 bits, shorter ones by 8."""
 

@@ -8,6 +8,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+ROUND_OFF = {"F64": 2.0**-53, "F32": 2.0**-24, "F16": 2.0**-11, "BF16": 2.0**-8}
+"""Unit round-off of the dtypes (safetensors names) numbers are stored in."""
+
+
 def round_into(x: Tensor, out: Tensor) -> None:
     """Write `x` (*S,) into `out` (*S,), rounded once to nearest, ties to even.
 

@@ -11,6 +11,10 @@ orthogonal basis, once per group, from scalars alone.
 
 A *rule* method says for each tensor, from its parameters and shape, what is kept of the models and
 how it is joined (`mdm_kit.methods.rules`); the executor reads the tensor as often as that takes.
+
+A *matrix* method is a rule method that is told which linear maps a tensor holds in place of its
+shape, and takes in one model after the other: what it has of the earlier ones is a sum of fixed
+size, which a merge may keep and go on from.
 """
 
 from __future__ import annotations
@@ -18,12 +22,13 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Required, TypedDict, TypeVar, Unpack, dataclass_transform
+from typing import Any, ClassVar, Literal, Required, TypedDict, TypeVar, Unpack, dataclass_transform
 
+from mdm_kit.maths.matrix import Matrix
 from mdm_kit.maths.orthogonal import Basis, Gram
-from mdm_kit.methods.rules import Rule
+from mdm_kit.methods.rules import Rule, SumRule
 
 T = TypeVar("T")
 PerModel = tuple[T, ...]
@@ -34,7 +39,9 @@ BaseRole = Literal["ignored", "counted", "first", "origin", "optional"]
 more model, behind the others; the first of the models; what every model is compared with; or that
 where there is one, and no more than nothing where there is none."""
 Undo = Literal["rebuild", "exact", "subtract"]
-Scalar = float | bool | str | None
+Patterns = tuple[str, ...]
+"""Names of tensors, with * and ?, or parts of names."""
+Scalar = float | bool | str | Patterns | None
 
 _REQUIRED: Any = object()
 
@@ -43,8 +50,9 @@ _REQUIRED: Any = object()
 class ParamSpec:
     """One parameter of a method: its name in a recipe, its type and its bounds.
 
-    `type` is the scalar type a recipe's value is read as; a text is one of `choices`. A `constant`
-    has one value for the whole merge, and no gradient or filter. `inert` is the reason why a value
+    `type` is the scalar type a recipe's value is read as; a text is one of `choices`, which may
+    stand in place of a number, too. A `constant` has one value for the whole merge, and no gradient
+    or filter; a `listed` one is a list of texts. `inert` is the reason why a value
     other than the default changes nothing here, for keys other tools' recipes carry. `example` is
     a value that suits most models, where none does that could be guessed.
     """
@@ -59,6 +67,7 @@ class ParamSpec:
     maximum: float | None
     choices: tuple[str, ...]
     constant: bool
+    listed: bool
     help: str
     inert: str
     example: float | None
@@ -70,6 +79,7 @@ def _specified(default: Any, **metadata: Any) -> Any:
         "maximum": None,
         "choices": (),
         "constant": False,
+        "listed": False,
         "inert": "",
         "example": None,
         **metadata,
@@ -112,13 +122,36 @@ def choice(default: str, *, options: tuple[str, ...], help: str) -> Any:  # noqa
     return _specified(default, help=help, choices=options, constant=True)
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(per_model, shared, choice))
+def number_or(
+    default: str,
+    *,
+    help: str,  # noqa: A002
+    minimum: float | None = None,
+    maximum: float | None = None,
+) -> Any:
+    """Declare a number, the same for every tensor, or the word that stands for another rule."""
+    return _specified(
+        default, help=help, choices=(default,), constant=True, minimum=minimum, maximum=maximum
+    )
+
+
+def patterns(default: Patterns, *, help: str) -> Any:  # noqa: A002
+    """Declare a list of tensor names or parts of names."""
+    return _specified(default, help=help, constant=True, listed=True)
+
+
+@dataclass_transform(
+    frozen_default=True, field_specifiers=(per_model, shared, choice, number_or, patterns)
+)
 class MethodParams:
     """Base of every method's parameters; subclasses are frozen dataclasses.
 
     A field's name is the recipe's, with an underscore behind it where Python keeps the word for
     itself (`lambda_` is `lambda`).
     """
+
+    absent: ClassVar[Mapping[str, str]] = {}
+    """Parameters that other methods have and this one does not, and why."""
 
     def __init_subclass__(cls) -> None:
         dataclasses.dataclass(frozen=True)(cls)
@@ -147,10 +180,11 @@ class NoParams(MethodParams):
 
 
 def _spec(field: dataclasses.Field[Any], hint: Any) -> ParamSpec:
-    per_model_field = typing.get_origin(hint) is tuple
-    scalar = typing.get_args(hint)[0] if per_model_field else hint
-    if isinstance(scalar, types.UnionType):  # `float | None`: a number that may be left out
-        (scalar,) = (a for a in typing.get_args(scalar) if a is not type(None))
+    is_tuple, listed = typing.get_origin(hint) is tuple, field.metadata["listed"]
+    per_model_field = is_tuple and not listed
+    scalar = typing.get_args(hint)[0] if is_tuple else hint
+    if isinstance(scalar, types.UnionType):  # a number that may be left out, or a word for it
+        (scalar,) = (a for a in typing.get_args(scalar) if a is float)
     required = field.default is dataclasses.MISSING
     default: Any = None if required else field.default
     if per_model_field and not required:
@@ -168,16 +202,18 @@ def _spec(field: dataclasses.Field[Any], hint: Any) -> ParamSpec:
 
 Coefficients = Callable[..., Sequence[float]]
 RuleOf = Callable[[Any, tuple[int, ...]], Rule]
+MatrixRuleOf = Callable[[Any, tuple[Matrix, ...]], SumRule]
 Solve = Callable[[Gram, Any], Basis]
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A registered merge method: a fold, or a rule.
+    """A registered merge method: a fold, a rule, or a rule on matrices.
 
     A fold's `coefficients(params)` returns one factor per model. Where there is a `solve`, it is
     `coefficients(params, basis)`, with `basis = solve(gram, params)` from the Gram matrix of all
-    tensors that share a group. `rule(params, shape)` says what to do with a tensor of that shape.
+    tensors that share a group. `rule(params, shape)` says what to do with a tensor of that shape,
+    `matrix_rule(params, matrices)` what with one that holds these linear maps, or none.
     `order_free` promises that permuting the models (with their parameters) changes the result by
     rounding alone. `dialect` is true where mergekit knows the method by the same name. `undo` says
     how one of the models can be taken out: by `rebuild` wherever there may be several; by `exact`
@@ -197,6 +233,7 @@ class Method:
     coefficients: Coefficients | None = None
     solve: Solve | None = None
     rule: RuleOf | None = None
+    matrix_rule: MatrixRuleOf | None = None
 
     @property
     def title(self) -> str:
@@ -207,6 +244,11 @@ class Method:
     def needs_base(self) -> bool:
         """Whether a recipe must name a base model."""
         return self.base in ("first", "origin")
+
+    @property
+    def keeps_sums(self) -> bool:
+        """Whether what a merge has of its models is a sum it can go on from."""
+        return self.matrix_rule is not None
 
     def takes_deltas(self, *, with_base: bool) -> bool:
         """Whether the method works on changes against a base, in a recipe with or without one."""
@@ -242,5 +284,16 @@ def rule_method(name: str, **facts: Unpack[Facts]) -> Callable[[RuleOf], Method]
 
     def register(rule: RuleOf) -> Method:
         return Method(name, doc=rule.__globals__["__doc__"], rule=rule, **facts)
+
+    return register
+
+
+def matrix_method(name: str, **facts: Unpack[Facts]) -> Callable[[MatrixRuleOf], Method]:
+    """Turn a function that gives the rule of a tensor's matrices into the `Method`."""
+
+    def register(matrix_rule: MatrixRuleOf) -> Method:
+        return Method(
+            name, doc=matrix_rule.__globals__["__doc__"], matrix_rule=matrix_rule, **facts
+        )
 
     return register

@@ -7,6 +7,11 @@ large one into tiles:
     Spanning   Σ c_i x_i, the c_i found from inner products of the inputs
     Counting   a sum of changes that depends on how many models changed an element
     Swapping   each element drawn to another model by at most a given step
+
+The rules of matrix methods are sums that grow model by model, whatever their number:
+
+    Projecting  base + c Σ what of d_t is foreign to the sum before it
+    Covarying   base + λ M, M found from sums of changes and of their covariances
 """
 
 from __future__ import annotations
@@ -17,6 +22,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mdm_kit.maths.matrix import Matrix
 
 F64s = NDArray[np.float64]
 
@@ -164,4 +171,41 @@ class Swapping:
     t: float
 
 
+@dataclass(frozen=True, slots=True)
+class Projecting:
+    """base + `factor` c S_T, with S_1 = d_1 and S_t = S_{t-1} + P(d_t; S_{t-1}).
+
+    P takes each of the `matrices` by itself; without any S_t = S_{t-1} + d_t. With the singular
+    vectors U and V of S_{t-1} it drops from Uᵀ d_t V the block of the first k, whose values reach
+    the share `alpha` of their sum, and by the `variant` the diagonal and more. Singular values
+    below `tail_tol` times the largest are none; None finds the tolerance from how the models are
+    stored. c is `scale`; None is the mean norm of the d_t over the norm of S_T, of this tensor
+    where it stands `alone`, else of the whole model.
+    """
+
+    matrices: tuple[Matrix, ...]
+    alpha: float
+    variant: str
+    tail_tol: float | None
+    scale: float | None
+    alone: bool
+    factor: float
+
+
+@dataclass(frozen=True, slots=True)
+class Covarying:
+    """base + `factor` M, with M = A + (P - A C)(C + μ I)⁻¹ and μ = `ridge` tr C / n.
+
+    A = Σ w_i d_i, C = Σ w_i d_iᵀd_i/|d_i|², P = Σ w_i d_i d_iᵀd_i/|d_i|², for each of the
+    `matrices`; without any M = `other` A. The sums depend on no order, to the last bit.
+    """
+
+    matrices: tuple[Matrix, ...]
+    weights: tuple[float, ...]
+    ridge: float
+    other: float
+    factor: float
+
+
 Rule = Masking | Spanning | Counting | Swapping
+SumRule = Projecting | Covarying

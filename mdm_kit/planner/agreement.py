@@ -2,43 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from mdm_kit.planner.patterns import is_embedding, is_head
+from mdm_kit.planner.patterns import is_head, may_be_per_token
+from mdm_kit.planner.quantised import quantised
 from mdm_kit.planner.survey import Survey, Surveyed
-from mdm_kit.words import DTYPES, Finding, Kind, Level, TensorInfo, shown
-
-NAMES_SHOWN = 5
-"""How many tensor names a finding lists before it only counts."""
+from mdm_kit.words import DTYPES, Finding, Kind, Level, TensorInfo, counted, shown, some
 
 
-def misfits(survey: Survey) -> list[Finding]:
-    """Return what keeps the surveyed models from being merged, and what a person should know."""
+def faults(survey: Survey) -> list[Finding]:
+    """Return what keeps each surveyed model by itself from being merged, or should be known.
+
+    Of a stage's result it was said of the models it is made of.
+    """
+    return [f for s in survey.sources if s.source.origin().kind != "stage" for f in _own(s)]
+
+
+def misfits(survey: Survey, aligning: Mapping[str, str | None]) -> list[Finding]:
+    """Return what keeps the surveyed models from being merged with one another.
+
+    `aligning` says by a model's name what would make its vocabulary fit the donor's; None where
+    that it does not has been said.
+    """
     donor = survey.donor
-    found = [f for s in survey.sources for f in _own(s)]
-    for other in survey.sources:
-        if other is not donor:
-            found += _against(donor, other)
-    return found
+    others = [s for s in survey.sources if s is not donor]
+    # Codes agree with nothing, and that they do not says nothing more.
+    codes = {s.name for s in survey.sources if quantised(s)}
+    if donor.name in codes:
+        return []
+    known = survey.passed | survey.partial
+    fair = [s for s in others if s.name not in codes]
+    return [f for s in fair for f in _against(donor, s, known, aligning.get(s.name, ""))]
 
 
 def _own(model: Surveyed) -> list[Finding]:
     found = []
     if not model.checkpoint.tensors:
         found.append(_error(model, f"{model.name} holds no tensors at all"))
+    codes = quantised(model)
+    if codes is not None:
+        found.append(codes)
     for where, config in _configs(model.config):
-        quantised = config.get("quantization_config")
-        if quantised:
-            method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
-            how = shown(str(method or "unknown method"), 60)
-            found.append(
-                _error(
-                    model,
-                    f"{model.name} is quantised ({how}, by {where}): its tensors are codes, "
-                    "not weights that can be added",
-                    "name the unquantised model it was made from",
-                )
-            )
         if config.get("auto_map"):
             found.append(
                 Finding(
@@ -60,9 +65,11 @@ def _configs(config: Mapping[str, object] | None) -> list[tuple[str, Mapping[str
     return [("config.json", config), *nested]
 
 
-def _against(donor: Surveyed, other: Surveyed) -> list[Finding]:
+def _against(
+    donor: Surveyed, other: Surveyed, passed: Container[str], aligning: str | None
+) -> list[Finding]:
     want, got = donor.checkpoint.tensors, other.checkpoint.tensors
-    missing = [name for name in want if name not in got]
+    missing = [name for name in want if name not in got and name not in passed]
     extra = [name for name in got if name not in want]
     found = []
     if missing:
@@ -70,7 +77,7 @@ def _against(donor: Surveyed, other: Surveyed) -> list[Finding]:
             _error(
                 other,
                 f"{other.name} lacks {len(missing)} of the {len(want)} tensors of "
-                f"{donor.name}: {_some(missing)}",
+                f"{donor.name}: {some(missing)}",
                 _missing_hint(donor, other, missing),
             )
         )
@@ -78,14 +85,23 @@ def _against(donor: Surveyed, other: Surveyed) -> list[Finding]:
         found.append(
             _error(
                 other,
-                f"{other.name} has {_n(extra)} that {donor.name} lacks: {_some(extra)}",
+                f"{other.name} has {_n(extra)} that {donor.name} lacks: {some(extra)}",
                 _missing_hint(other, donor, extra),
             )
         )
-    both = [(want[name], got[name]) for name in want if name in got]
-    found += _shapes(donor, other, [(a, b) for a, b in both if a.shape != b.shape])
-    found += _kinds(donor, other, [(a, b) for a, b in both if a.shape == b.shape])
+    both = [_Pair(n, t, got[n]) for n, t in want.items() if n in got and n not in passed]
+    found += _shapes(donor, other, [p for p in both if p.want.shape != p.got.shape], aligning)
+    found += _kinds(donor, other, [p for p in both if p.want.shape == p.got.shape])
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """A tensor of the donor and another model's, by its name in the result."""
+
+    name: str
+    want: TensorInfo
+    got: TensorInfo
 
 
 def _missing_hint(whole: Surveyed, lacking: Surveyed, names: Iterable[str]) -> str:
@@ -94,67 +110,63 @@ def _missing_hint(whole: Surveyed, lacking: Surveyed, names: Iterable[str]) -> s
             f"{lacking.name} ties its output head to its embedding and {whole.name} does not; "
             "untie or tie one of them before merging"
         )
-    return "merge only models made from the same base, saved by the same kind of tool"
+    return (
+        "merge only models made from the same base, saved by the same kind of tool; "
+        "on_mismatch: base takes such tensors from the base, skip from the models that have them"
+    )
 
 
 def _shapes(
-    donor: Surveyed, other: Surveyed, pairs: list[tuple[TensorInfo, TensorInfo]]
+    donor: Surveyed, other: Surveyed, pairs: Sequence[_Pair], aligning: str | None
 ) -> list[Finding]:
-    if not pairs:
+    vocabulary = all(may_be_per_token(p.name) for p in pairs)
+    if not pairs or (vocabulary and aligning is None):
         return []
-    listed = [f"{shown(a.name)} {list(a.shape)} against {list(b.shape)}" for a, b in pairs]
-    vocabulary = all(is_embedding(a.name) or is_head(a.name) for a, _ in pairs)
-    transposed = all(a.shape == b.shape[::-1] for a, b in pairs)
+    listed = [f"{shown(p.name)} {list(p.want.shape)} against {list(p.got.shape)}" for p in pairs]
+    transposed = all(p.want.shape == p.got.shape[::-1] for p in pairs)
     hint = ""
     if vocabulary:
-        hint = "their vocabularies differ; rows would have to be aligned by token first"
+        hint = aligning or "their embeddings differ in more than the number of their rows"
     elif transposed:
         hint = "one of them stores its weights transposed (GPT-2's Conv1D against Linear)"
     return [
         _error(
             other,
             f"{_n(pairs)} of {other.name} of another shape than in {donor.name}: "
-            + _some(listed, escape=False),
+            + some(listed, escape=False),
             hint,
         )
     ]
 
 
-def _kinds(
-    donor: Surveyed, other: Surveyed, pairs: list[tuple[TensorInfo, TensorInfo]]
-) -> list[Finding]:
+def _kinds(donor: Surveyed, other: Surveyed, pairs: Sequence[_Pair]) -> list[Finding]:
     clash = [
-        f"{shown(a.name)} {a.dtype} against {b.dtype}"
-        for a, b in pairs
-        if a.dtype != b.dtype and not (DTYPES[a.dtype].merges and DTYPES[b.dtype].merges)
+        f"{shown(p.name)} {p.want.dtype} against {p.got.dtype}"
+        for p in pairs
+        if p.want.dtype != p.got.dtype
+        and not (DTYPES[p.want.dtype].merges and DTYPES[p.got.dtype].merges)
     ]
-    differ = [a for a, b in pairs if a.dtype != b.dtype]
+    differ = [p for p in pairs if p.want.dtype != p.got.dtype]
     if clash:
         return [
             _error(
                 other,
                 f"{_n(clash)} of {other.name} of a dtype that does not mix with "
-                f"{donor.name}'s: {_some(clash, escape=False)}",
+                f"{donor.name}'s: {some(clash, escape=False)}",
                 "only F64, F32, F16 and BF16 can be merged with one another",
             )
         ]
     if differ:
-        first = differ[0]
         return [
             Finding(
                 Level.NOTE,
                 Kind.MISFIT,
-                f"{_n(differ)} stored as {got_dtype(other, first)} in {other.name} "
-                f"and as {first.dtype} in {donor.name}; both are read exactly",
+                f"{_n(differ)} stored as {differ[0].got.dtype} in {other.name} "
+                f"and as {differ[0].want.dtype} in {donor.name}; both are read exactly",
                 place=other.place,
             )
         ]
     return []
-
-
-def got_dtype(model: Surveyed, like: TensorInfo) -> str:
-    """Return the dtype `model` stores the tensor named like `like` in."""
-    return model.checkpoint.tensors[like.name].dtype
 
 
 def _error(model: Surveyed, message: str, hint: str = "") -> Finding:
@@ -162,10 +174,4 @@ def _error(model: Surveyed, message: str, hint: str = "") -> Finding:
 
 
 def _n(tensors: Sequence[object]) -> str:
-    return f"{len(tensors):,} tensor{'' if len(tensors) == 1 else 's'}"
-
-
-def _some(names: list[str], *, escape: bool = True) -> str:
-    first = [shown(n, 80) if escape else n for n in names[:NAMES_SHOWN]]
-    more = len(names) - len(first)
-    return ", ".join(first) + (f" and {more} more" if more else "")
+    return counted(len(tensors), "tensor")

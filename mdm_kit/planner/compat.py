@@ -7,13 +7,13 @@ What it means in torch stands in `mdm_kit.maths.mergekit_arithmetic`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from mdm_kit.methods.contract import Method
 from mdm_kit.planner.nodes import Apply, Fold, Write
 from mdm_kit.recipe import Recipe
-from mdm_kit.words import DTYPES, OUT_DTYPES, DType, Finding, Kind, Level
+from mdm_kit.words import DTYPES, OUT_DTYPES, DType, Finding, Kind, Level, shown
 
 COMPAT = "mergekit"
 """What a merge can be compatible with."""
@@ -53,13 +53,25 @@ def refusals(recipe: Recipe, method: Method | None) -> list[Finding]:
     ]
 
 
+def averaged(names: Collection[str], recipe: Recipe) -> list[Finding]:
+    """Return why a merge with means of rows in the tensors `names` cannot be as in mergekit."""
+    if not names:
+        return []
+    message = (
+        f"--compat {COMPAT} rounds each step of a mean, and rows of {shown(min(names))} are means "
+        "of other rows, which are taken in float64"
+    )
+    hint = f"merge without --compat {COMPAT}, or give each such token a source under tokens"
+    return [Finding(Level.ERROR, Kind.RECIPE, message, hint, recipe.merge_method.place)]
+
+
 def as_in_mergekit(write: Write, recipe: Recipe) -> Write:
     """Return an output tensor made in mergekit's arithmetic, in the dtype mergekit leaves it in.
 
     Inputs are cast to the recipe's `dtype`, else to what they are promoted to together.
     """
     apply = write.apply()
-    if apply is None:
+    if apply is None or write.passed:
         return write
     working = recipe.dtype or _promoted({r.info.dtype for r in write.reads()})
     marked = replace(apply, compute=_MARK + working.torch_name)

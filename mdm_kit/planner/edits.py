@@ -8,22 +8,21 @@ not measure. `patches` plans the other two ways to take a model out.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mdm_kit.errors import SourceError, UsageError
-from mdm_kit.ledger.entries import Mode, SourceEntry
 from mdm_kit.ledger.manifest import Manifest
 from mdm_kit.ledger.products import Products
-from mdm_kit.methods.contract import Method
-from mdm_kit.methods.registry import methods
 from mdm_kit.planner.compat import any_compat
-from mdm_kit.planner.costs import Budget
+from mdm_kit.planner.edit import Edit, Settings, check_names, check_tokenizer, method_of
+from mdm_kit.planner.going_on import can_join, can_step_back, plan_joining, plan_stepping_back
 from mdm_kit.planner.parents import Parents
 from mdm_kit.planner.plan import Plan
 from mdm_kit.planner.planning import make_plan
 from mdm_kit.planner.remembered import named_as, recipe_of
+from mdm_kit.planner.staged_edits import without_models
 from mdm_kit.recipe import Addition, Recipe, did_you_mean, edited_text, read_recipe_text
 from mdm_kit.sources import Source
 from mdm_kit.words import shown
@@ -35,45 +34,14 @@ COEFFICIENT = "weight"
 """The parameter that says how much of a model is in a merge, in every method that can be undone."""
 
 
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """How a plan came from an earlier merge.
-
-    `inherited` are the earlier merge's entries of models the plan takes over, by reference. A patch
-    has the `mode` exact or subtract; then `sources`, `products` and `weights` are what its manifest
-    says, `leak` and `residue` (by model) what is left of the removed ones, and `homes` where models
-    of this machine lie that are not read, by digest, and `opened` the models to keep.
-    """
-
-    parent: Manifest
-    added: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-    mode: Mode = "rebuild"
-    leak: float | None = 0.0
-    residue: Mapping[str, float] = field(default_factory=dict)
-    inherited: Mapping[str, SourceEntry] = field(default_factory=dict)
-    sources: tuple[SourceEntry, ...] = ()
-    products: Products = field(default_factory=Products)
-    weights: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    homes: Mapping[str, str] = field(default_factory=dict)
-    opened: Mapping[str, Source] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How a plan is to be laid out: see `make_plan`."""
-
-    shard_nbytes: int
-    budget: Budget
-
-
 def plan_add(
     parents: Parents, products: Products, additions: Sequence[Addition], settings: Settings
 ) -> Plan:
     """Plan the merge with more models behind the others; only their inner products are new.
 
-    Raises `UsageError` for a merge whose weights were patched, or a name that is taken, and what
-    opening the models raises. The plan's findings say what is wrong with the new models.
+    Where the merge is a sum over models, the others are not read again. Raises `UsageError` for a
+    merge whose weights were patched, or a name that is taken, and what opening the models raises.
+    The plan's findings say what is wrong with the new models.
     """
     manifest = parents.manifest
     if manifest.patched:
@@ -84,6 +52,21 @@ def plan_add(
             f"of its models; rebuild it first: mdm-kit unmerge SOURCE OUT {gone}"
         )
     recipe = recipe_of(manifest)
+    if recipe.stages:
+        raise UsageError(
+            "this merge was made in stages, and which of them a new model joins is for its recipe "
+            "to say; add the model there and merge anew"
+        )
+    if recipe.modules:
+        raise UsageError(
+            "this merge is put together of slices, and which of them a new model joins, with which "
+            "of its layers, is for its recipe to say; add the model there and merge anew"
+        )
+    if recipe.mixture is not None:
+        raise UsageError(
+            "an expert joins a mixture with its prompts, which are for the recipe to say; add the "
+            "model there and merge anew"
+        )
     edited = _read(edited_text(recipe, add=additions), manifest)
     names = [m.name for m in edited.models]
     twice = [n for n, times in Counter(names).items() if times > 1]
@@ -92,6 +75,10 @@ def plan_add(
             f"the merge has a model {shown(twice[0])!r} already; give the new one a --name"
         )
     added = tuple(names[len(recipe.models) :])
+    if not recipe.is_sliced and can_join(manifest, method_of(manifest)):
+        joined = plan_joining(parents, edited, added, settings)
+        if joined is not None:
+            return joined
     return _replanned(parents, products, edited, settings, added=added, removed=())
 
 
@@ -110,52 +97,48 @@ def plan_rebuild(
     """
     recipe = recipe_of(parents.manifest)
     method = method_of(parents.manifest)
+    if recipe.stages:
+        if reset:
+            raise UsageError(
+                "this merge was made in stages, and which of their weights are to be reset is for "
+                "its recipe to say; write it there and merge anew"
+            )
+        text = edited_text(without_models(recipe, parents.manifest, drop))
+        edited = _read(text, parents.manifest, drop)
+        return _replanned(parents, products, edited, settings, added=(), removed=tuple(drop))
     if drop:
         check_names(parents.manifest, recipe, drop)
     if drop and "rebuild" not in method.undo:
-        raise UsageError(f"{method.name} takes one model, and without it nothing is left")
+        why = "takes one model, and without it nothing is left"
+        if recipe.modules:
+            why = "needs all models of a slice; write a recipe without the model and merge that"
+        raise UsageError(f"{method.name} {why}")
     if reset and any(s.required for s in method.params.specs() if s.name == COEFFICIENT):
         raise UsageError(
             f"{method.name} has no default {COEFFICIENT} to reset to; "
             "write a recipe without the model and merge that"
         )
+    check_tokenizer(recipe, drop)
+    _check_slices(recipe, drop)
     text = edited_text(recipe, drop=drop, reset=(COEFFICIENT,) if reset else ())
     edited = _read(text, parents.manifest, drop)
+    if not reset and can_step_back(parents.manifest, method, tuple(drop)):
+        stepped = plan_stepping_back(parents, edited, tuple(drop), settings)
+        if stepped is not None:
+            return stepped
     return _replanned(parents, products, edited, settings, added=(), removed=tuple(drop))
 
 
-def method_of(manifest: Manifest) -> Method:
-    """Return the method of a merge; raises `UsageError` where this version does not have it."""
-    method = methods().get(manifest.method)
-    if method is None:
-        raise UsageError(
-            f"the merge was made by {shown(manifest.method)!r}, which this version does not have; "
-            f"methods: {', '.join(methods())}"
-        )
-    return method
-
-
-def check_names(manifest: Manifest, recipe: Recipe, drop: Collection[str]) -> None:
-    """Refuse to take out what is no model of the merge, the base, or everything."""
-    base = None if recipe.base_model is None else str(recipe.base_model.ref)
-    entries = {s.name: s for s in manifest.sources if s.reference != base or s.role == "model"}
-    known = ", ".join(map(shown, entries))
-    counted = method_of(manifest).base == "counted"
-    for name in drop:
-        if counted and name in entries and entries[name].reference == base:
+def _check_slices(recipe: Recipe, drop: Collection[str]) -> None:
+    """Refuse to take out what a slice that stays has for its base."""
+    refs = {m.ref: m.name for m in recipe.models if m.name in drop}
+    for s in (s for module in recipe.modules for s in module.slices):
+        stays = any(m.name not in drop for m in s.models)
+        if stays and s.base_model is not None and s.base_model.ref in refs:
             raise UsageError(
-                f"{shown(name)!r} is the recipe's base_model, which {manifest.method} counts as "
-                "one of the models; write a recipe without it"
+                f"{shown(refs[s.base_model.ref])!r} is the base of a slice; its other models build "
+                "on it"
             )
-        if name not in entries and any(s.name == name for s in manifest.sources):
-            raise UsageError(f"{shown(name)!r} is the base of this merge; every model builds on it")
-        if name not in entries:
-            raise UsageError(
-                f"this merge has no model {shown(name)!r}{did_you_mean(name, entries)}; "
-                f"its models: {known}"
-            )
-    if not any(m.name not in drop and m.name in entries for m in recipe.models):
-        raise UsageError("nothing would be left of this merge; use the base model itself")
 
 
 def kept_model(parents: Parents, name: str) -> KeptSource:
@@ -183,6 +166,10 @@ def kept_model(parents: Parents, name: str) -> KeptSource:
 def _read(text: str, manifest: Manifest, drop: Collection[str] = ()) -> Recipe:
     """Return the recipe of an edited text, inherited models under the names they had."""
     return named_as(read_recipe_text(text).require(), manifest, drop)
+
+
+def _computes(manifest: Manifest) -> list[str]:
+    return [*manifest.precision.compute, *(c for s in manifest.stages or () for c in s.compute)]
 
 
 def _replanned(
@@ -213,8 +200,10 @@ def _replanned(
         threads=settings.budget.threads,
         memory_nbytes=settings.budget.memory_nbytes,
         given=given,
-        known=products.leading(models),
-        compat=any_compat(parents.manifest.precision.compute),
+        # A stage that lost a model is another model, whatever its name is.
+        known=Products() if recipe.stages else products.leading(models),
+        compat=any_compat(_computes(parents.manifest)),
+        earlier={s.reference: s for s in entries},
     )
     edit = Edit(
         parents.manifest,

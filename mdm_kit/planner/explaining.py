@@ -10,14 +10,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mdm_kit.methods.contract import MethodParams, ParamSpec
+from mdm_kit.methods.contract import Method, MethodParams, ParamSpec
 from mdm_kit.methods.registry import methods
 from mdm_kit.planner.patterns import layer_position
 from mdm_kit.planner.plan import Plan
-from mdm_kit.planner.planning import taking_part
-from mdm_kit.recipe import Setting, origin
+from mdm_kit.planner.writes import taking_part
+from mdm_kit.recipe import Recipe, Setting, origin
 
-Value = float | bool | str
+Value = float | bool | str | tuple[str, ...]
 Points = list[tuple[int, Value]]
 """Layers with a parameter's value in each, by rising layer."""
 
@@ -33,10 +33,10 @@ _LEVELS = ("the model", "the recipe")
 class Row:
     """What a parameter is for some tensors of some models.
 
-    `models` is empty for a parameter of the whole merge. `source` is `the model`, `the recipe` or
-    `default`, `filter` the filter that chose the value. `tensors` are names with `*` for the
-    layer's number, or beginnings of names that end in `*`. `layers` is empty where it makes no
-    difference. Two `values` are the ends of a straight line over the layers.
+    `models` is empty for a parameter of the whole merge. `source` is `the model`, `the recipe` (or
+    its slice) or `default`, `filter` the filter that chose the value. `tensors` are names with `*`
+    for the layer's number, or beginnings of names that end in `*`. `layers` is empty where it makes
+    no difference. Two `values` are the ends of a straight line over the layers.
     """
 
     parameter: str
@@ -51,16 +51,21 @@ class Row:
 def values_by_tensor(plan: Plan) -> dict[str, dict[str, Any]]:
     """Return the parameters of each merged tensor: a value, or one for each model by its name."""
     method = methods()[plan.method]
-    names = [m.name for m in taking_part(plan.recipe, method)]
-    return {
-        tensor: {
-            s.name: dict(zip(names, getattr(params, s.field), strict=True))
-            if s.per_model
-            else getattr(params, s.field)
-            for s in method.params.specs()
+    params = _params(plan)
+    found: dict[str, dict[str, Any]] = {}
+    for recipe, tensors in plan.sections:
+        names = [m.name for m in taking_part(recipe, method)]
+        found |= {
+            tensor: {
+                s.name: dict(zip(names, getattr(params[tensor], s.field), strict=True))
+                if s.per_model
+                else getattr(params[tensor], s.field)
+                for s in method.params.specs()
+            }
+            for tensor in params
+            if tensor in tensors
         }
-        for tensor, params in _params(plan).items()
-    }
+    return {tensor: found[tensor] for tensor in params if tensor in found}
 
 
 def explained(plan: Plan) -> list[Row]:
@@ -69,21 +74,36 @@ def explained(plan: Plan) -> list[Row]:
     Models for which a parameter has the same rows share them. Parameters that change nothing are
     left out, as are tensors that are only copied.
     """
-    method = methods()[plan.method]
     params = _params(plan)
+    everywhere: dict[str, set[int]] = {}
+    for stem, layer in map(_stem, params):
+        everywhere.setdefault(stem, set()).add(layer)
+    rows: list[Row] = []
+    for recipe, tensors in plan.sections:
+        own = {name: p for name, p in params.items() if name in tensors}
+        rows += _of_section(recipe, methods()[plan.method], own, everywhere)
+    return rows
+
+
+def _of_section(
+    recipe: Recipe,
+    method: Method,
+    params: Mapping[str, MethodParams],
+    everywhere: Mapping[str, set[int]],
+) -> list[Row]:
     rows: list[Row] = []
     for spec in method.params.specs():
-        overall = plan.recipe.setting(spec.name)
+        overall = recipe.setting(spec.name)
         if spec.inert:
             continue
         if not spec.per_model:
             values = {name: getattr(p, spec.field) for name, p in params.items()}
-            rows += _rows(spec, values, [None, overall])
+            rows += _rows(spec, values, [None, overall], everywhere)
             continue
         alike: dict[tuple[Row, ...], list[str]] = {}
-        for i, entry in enumerate(taking_part(plan.recipe, method)):
+        for i, entry in enumerate(taking_part(recipe, method)):
             values = {name: getattr(p, spec.field)[i] for name, p in params.items()}
-            found = _rows(spec, values, [entry.setting(spec.name), overall])
+            found = _rows(spec, values, [entry.setting(spec.name), overall], everywhere)
             alike.setdefault(tuple(found), []).append(entry.name)
         for shared, names in alike.items():
             rows += [replace(row, models=tuple(names)) for row in shared]
@@ -91,17 +111,17 @@ def explained(plan: Plan) -> list[Row]:
 
 
 def _params(plan: Plan) -> dict[str, MethodParams]:
-    applies = ((w.name, w.apply()) for w in plan.writes)
+    applies = ((w.name, w.apply()) for w in plan.writes if not (w.passed or w.without))
     return {name: apply.params for name, apply in applies if apply is not None}
 
 
 def _rows(
-    spec: ParamSpec, values: Mapping[str, Value], levels: Sequence[Setting | None]
+    spec: ParamSpec,
+    values: Mapping[str, Value],
+    levels: Sequence[Setting | None],
+    everywhere: Mapping[str, set[int]],
 ) -> list[Row]:
     """Return the rows of one parameter for one model; rows of one source stand together."""
-    everywhere: dict[str, set[int]] = {}
-    for stem, layer in map(_stem, values):
-        everywhere.setdefault(stem, set()).add(layer)
     by_origin: dict[tuple[int, str | None] | None, list[str]] = {}
     for name in values:
         by_origin.setdefault(origin(levels, name), []).append(name)
@@ -176,11 +196,11 @@ def _runs(points: Points) -> list[tuple[tuple[int, ...], tuple[Value, ...]]]:
 
 def _goes_on(run: Points, point: tuple[int, Value]) -> bool:
     (start, first), (layer, value) = run[0], point
-    if isinstance(first, bool | str) or isinstance(value, bool | str):
+    if isinstance(first, bool | str | tuple) or isinstance(value, bool | str | tuple):
         return first == value
     if len(run) == 1:
         return True
     second_layer, second = run[1]
-    assert not isinstance(second, str)  # noqa: S101 -- a parameter has one type
+    assert not isinstance(second, str | tuple)  # noqa: S101 -- a parameter has one type
     expected = first + (second - first) * (layer - start) / (second_layer - start)
     return abs(value - expected) <= STRAIGHT * max(1.0, abs(value))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mdm_kit.planner.nodes import Write
+from mdm_kit.sources.header_writing import written_header
 from mdm_kit.words import DTYPES
 
 INDEX_NAME = "model.safetensors.index.json"
@@ -70,18 +71,7 @@ def _shard(name: str, group: Sequence[Write]) -> Shard:
     # Wider elements first: then every tensor starts at a multiple of its own element size, without
     # holes, which the format forbids.
     ordered = sorted(group, key=lambda w: -DTYPES[w.dtype].bits)
-    entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    at = 0
-    for w in ordered:
-        entries[w.name] = {
-            "dtype": w.dtype,
-            "shape": list(w.shape),
-            "data_offsets": [at, at + w.nbytes],
-        }
-        at += w.nbytes
-    text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    header = len(text).to_bytes(8, "little") + text
+    header = written_header((w.name, w.dtype, w.shape, w.nbytes) for w in ordered)
     placed = []
     start = len(header)
     for w in ordered:

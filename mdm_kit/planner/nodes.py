@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mdm_kit.maths.matrix import Matrix
 from mdm_kit.methods.contract import MethodParams
 from mdm_kit.words import DTYPES, TensorInfo
 
@@ -33,6 +34,26 @@ class Delta:
 
 
 @dataclass(frozen=True, slots=True)
+class Start:
+    """What an earlier merge has of `n` models, to go on from.
+
+    `reads` are the sums it kept, in the order of the method's roles (`mdm_kit.planner.sums`). Where
+    it kept none they are its weights, and `scale` is what the sum in them was multiplied by. With
+    `takes_out` the node's inputs are models of the sums, to be taken out of them. `weights` are
+    those of the inputs, where the method has weights, `energies` the squared norms of the changes
+    to this tensor that stay, and `total` that of their sum.
+    """
+
+    reads: tuple[Read, ...]
+    n: int
+    scale: float | None = None
+    takes_out: bool = False
+    weights: tuple[float, ...] = ()
+    energies: tuple[float, ...] = ()
+    total: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Apply:
     """A method on k inputs; `compute` is the dtype of its arithmetic, by torch name.
 
@@ -40,7 +61,9 @@ class Apply:
     the tensors that are solved together where the method needs their inner products: the only
     barrier of a plan. It is None for a method that knows its coefficients beforehand; `alone` is
     true where no other tensor can belong to it. `weights`, one per input, take the place of what
-    the method would say, where a merge is patched.
+    the method would say, where a merge is patched. A matrix method has the linear maps of the
+    tensor in `matrices`, and in `start` what it goes on from; a tensor that does not `count` is a
+    copy of another one, which has no part in norms of its own.
     """
 
     method: str
@@ -50,6 +73,9 @@ class Apply:
     group: str | None = None
     alone: bool = True
     weights: tuple[float, ...] | None = None
+    matrices: tuple[Matrix, ...] | None = None
+    start: Start | None = None
+    counts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +95,19 @@ class Same:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """An output tensor: what it is made of and the dtype (a safetensors name) it is rounded to."""
+    """An output tensor: what it is made of and the dtype (a safetensors name) it is rounded to.
+
+    One that is `passed` is the donor's, because not every model has it; `without` are models that
+    have no part in one that is merged of the others.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     nbytes: int
     root: Apply | Fold | Same
+    passed: bool = False
+    without: tuple[str, ...] = ()
 
     @property
     def n_elements(self) -> int:
@@ -89,12 +121,29 @@ class Write:
         return self.root.delta if isinstance(self.root, Fold) else self.root
 
     def reads(self) -> tuple[Read, ...]:
-        """Return the source tensors this one is made of, each once: the models, then the base."""
+        """Return the source tensors this one is made of, each once: models, kept sums, base."""
         if isinstance(self.root, Same):
             found: list[Read] = list(self.root.inputs)
         else:
             apply = self.root.delta if isinstance(self.root, Fold) else self.root
             found = [i.source if isinstance(i, Delta) else i for i in apply.inputs]
+            found += apply.start.reads if apply.start else ()
             if isinstance(self.root, Fold):
                 found.append(self.root.base)
         return tuple({(r.info.source, r.info.name): r for r in found}.values())
+
+
+def inputs_of(write: Write) -> tuple[tuple[Read, ...], bool]:
+    """Return the source tensors in the order kernels take them, and whether the first is a base.
+
+    What a sum begins with comes last.
+    """
+    root = write.root
+    if isinstance(root, Same):
+        return root.inputs, False
+    apply = root.delta if isinstance(root, Fold) else root
+    models = tuple(i if isinstance(i, Read) else i.source for i in apply.inputs)
+    start = apply.start.reads if apply.start else ()
+    if isinstance(root, Fold):
+        return (root.base, *models, *start), True
+    return models, False

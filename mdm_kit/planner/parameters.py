@@ -13,6 +13,7 @@ from mdm_kit.methods.contract import Method, MethodParams, ParamSpec
 from mdm_kit.recipe import (
     CompiledSetting,
     Filters,
+    Gradient,
     ModelEntry,
     Parameter,
     Recipe,
@@ -24,7 +25,7 @@ from mdm_kit.recipe import (
 )
 from mdm_kit.words import Finding, Kind, Level, Place, shown
 
-Value = float | bool | str
+Value = float | bool | str | tuple[str, ...]
 
 LARGEST = 1e100
 """Larger parameters mean nothing, and their sums would overflow."""
@@ -39,6 +40,12 @@ class _Row:
 
     spec: ParamSpec
     settings: tuple[CompiledSetting[Value], ...]
+
+
+def _chosen(row: _Row, only: Sequence[int] | None) -> list[tuple[int, CompiledSetting[Value]]]:
+    """Return the settings of some models, or all where a parameter is not one of each model."""
+    found = enumerate(row.settings)
+    return [(i, s) for i, s in found if only is None or not row.spec.per_model or i in only]
 
 
 class Missing(Exception):
@@ -97,6 +104,8 @@ class Parameters:
                     f"{p.name!r} is a parameter of the whole merge, not of one model",
                     "move it to the parameters at the top level",
                 )
+            elif spec.listed:
+                compiled[p.name] = self._listed(p)
             else:
                 setting, problems = compile_setting([p.setting], _reader(spec), p.name)
                 self.findings += problems
@@ -111,12 +120,25 @@ class Parameters:
                 compiled[p.name] = setting.rules
         return compiled
 
+    def _listed(self, p: Parameter) -> tuple[Rule[Value], ...]:
+        if isinstance(p.setting, Filters):
+            self._error(p.place, f"{p.name!r}: expected a list of texts, found filters")
+            return ()
+        values = p.setting.values if isinstance(p.setting, Gradient) else (p.setting,)
+        texts = tuple(scalar.text for scalar in values)
+        if not all(texts):
+            self._error(
+                p.place, f"{p.name!r}: expected names or parts of names, found an empty one"
+            )
+        return (Rule(None, (texts,), False),)
+
     def _unknown(self, p: Parameter, specs: dict[str, ParamSpec]) -> None:
         known = ", ".join(specs)
+        why = self._method.params.absent.get(p.name)
+        more = f": {why}" if why else did_you_mean(p.name, specs)
         self._error(
             p.place,
-            f"{self._method.name} has no parameter {shown(p.name, 60)!r}"
-            f"{did_you_mean(p.name, specs)}",
+            f"{self._method.name} has no parameter {shown(p.name, 60)!r}{more}",
             f"its parameters: {known}",
         )
 
@@ -133,15 +155,22 @@ class Parameters:
     def _error(self, place: Place, message: str, hint: str = "") -> None:
         self.findings.append(Finding(Level.ERROR, Kind.RECIPE, message, hint, place))
 
-    def at(self, name: str, t: float) -> MethodParams:
+    def at(
+        self, name: str, t: float, own: Sequence[str] = (), only: Sequence[int] | None = None
+    ) -> MethodParams:
         """Return the method's values for the tensor `name` at layer place `t` in [0, 1].
+
+        `own` is what each model calls it, where that may be something else: as in mergekit, filters
+        of a parameter per model look for that. With `only` the values are those of some models, by
+        their places among all; `own` is theirs.
 
         Raises `Missing` where a parameter without a default has no value.
         """
         values: list[object] = []
         for row in self._rows:
             found = tuple(
-                self._value(row.spec, setting, i, name, t) for i, setting in enumerate(row.settings)
+                self._value(row.spec, setting, i, own[k] if own and row.spec.per_model else name, t)
+                for k, (i, setting) in enumerate(_chosen(row, only))
             )
             values.append(found if row.spec.per_model else found[0])
         key = tuple(values)
@@ -158,37 +187,46 @@ class Parameters:
             raise Missing(spec, self._models[i] if spec.per_model else None, name)
         return spec.default if value is None else value
 
-    def idle_filters(self, names: Collection[str]) -> list[Finding]:
-        """Return a warning for each filter that no tensor's name holds."""
-        settings = list(self._recipe.parameters)
-        settings += [p for m in self._recipe.models for p in m.parameters]
-        return [
-            Finding(
-                Level.WARNING,
-                Kind.RECIPE,
-                f"no tensor's name holds the filter {shown(entry.filter, 60)!r} of {p.name!r}",
-                "look at names with mdm-kit inspect; a filter is a part of a name",
-                entry.place,
-            )
-            for p in settings
-            if isinstance(p.setting, Filters)
-            for entry in p.setting.entries
-            if entry.filter not in (None, "*")
-            if not any((entry.filter or "") in name for name in names)
-        ]
-
     def distinct(self) -> Iterable[MethodParams]:
         """Return every distinct set of values handed out so far."""
         return self._interned.values()
+
+
+def idle_filters(recipes: Iterable[Recipe], names: Collection[str]) -> list[Finding]:
+    """Return a warning for each filter in a recipe, or one of its parts, that no name holds."""
+    settings = [
+        p for r in recipes for p in (*r.parameters, *(p for m in r.models for p in m.parameters))
+    ]
+    entries = [
+        (p, e) for p in settings if isinstance(p.setting, Filters) for e in p.setting.entries
+    ]
+    idle = {
+        entry.place: Finding(
+            Level.WARNING,
+            Kind.RECIPE,
+            f"no tensor's name holds the filter {shown(entry.filter, 60)!r} of {p.name!r}",
+            "look at names with mdm-kit inspect; a filter is a part of a name",
+            entry.place,
+        )
+        for p, entry in entries
+        if entry.filter not in (None, "*")
+        if not any((entry.filter or "") in name for name in names)
+    }
+    return list(idle.values())
 
 
 def _reader(spec: ParamSpec) -> Callable[[Scalar], Value]:
     def read(scalar: Scalar) -> Value:
         if spec.type is bool:
             return scalar.as_boolean()
-        if spec.type is str:
+        if spec.type is str or scalar.text in spec.choices:
             return scalar.as_choice(spec.choices)
-        number = float(scalar.as_number())
+        try:
+            number = float(scalar.as_number())
+        except WrongValue as problem:
+            if not spec.choices:
+                raise
+            raise WrongValue(f"{problem}, or {' or '.join(spec.choices)}") from None
         if abs(number) > LARGEST:
             raise WrongValue(f"expected a number up to {LARGEST:g} in size, found {number:g}")
         low, high = spec.minimum, spec.maximum

@@ -1,7 +1,8 @@
-"""Where the models of a finished merge are now: given, where they were, or in the bundle."""
+"""Where the models of a finished merge are now: given, where they were, or kept by the merge."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Collection, Mapping
@@ -14,11 +15,12 @@ from mdm_kit.errors import IntegrityError, MdmError, SourceError, UsageError
 from mdm_kit.ledger.entries import SourceEntry
 from mdm_kit.ledger.manifest import Manifest
 from mdm_kit.recipe import Scalar, WrongValue, did_you_mean, parse_reference
-from mdm_kit.sources import FolderSource, Source, open_source
+from mdm_kit.sources import FolderSource, Site, Source, open_source
 from mdm_kit.words import ModelRef, shown
 
 if TYPE_CHECKING:
     from mdm_kit.sources.kept import KeptSource
+    from mdm_kit.sources.kept_sums import KeptSums
 
 LOCAL_NAME = ".mdm_local.json"
 """The map from digests to folders of this machine; it is never published."""
@@ -27,13 +29,13 @@ _LOCAL = "local:"
 
 @dataclass(slots=True)
 class Parents:
-    """Opens the models of the merge in `folder`, each once; close it, or use it in a `with`.
+    """Opens the models of the merge at `site`, each once; close it, or use it in a `with`.
 
     `given` says by name where a model lives now, or is the model, open, and left open; it must be
     the model that was merged.
     """
 
-    folder: Path
+    site: Site
     manifest: Manifest
     given: Mapping[str, str | Source] = field(default_factory=dict)
     _open: dict[str, Source] = field(default_factory=dict)
@@ -74,7 +76,7 @@ class Parents:
     def homes(self) -> dict[str, str]:
         """Return where folders of the merge lie on this machine, by digest."""
         digests = {s.reference.rpartition("@")[2] for s in self.manifest.sources}
-        return {d: path for d, path in _paths(self.folder).items() if d in digests}
+        return {d: path for d, path in _paths(self.site.folder).items() if d in digests}
 
     @property
     def base(self) -> SourceEntry | None:
@@ -136,7 +138,7 @@ class Parents:
                 raise
             return source
         digest = entry.reference.rpartition("@")[2]
-        path = _paths(self.folder).get(digest)
+        path = _paths(self.site.folder).get(digest)
         if path is None or not Path(path).is_dir():
             return None
         found = FolderSource(entry.name, path)
@@ -149,21 +151,67 @@ class Parents:
         return None
 
     def kept(self, entry: SourceEntry) -> KeptSource:
-        """Return a model out of the bundle; raises `SourceError` where it is not kept there.
+        """Return a model out of what the merge keeps.
 
-        Whoever asks closes it.
+        Raises `SourceError` where it is not kept, `IntegrityError` where a copy that was downloaded
+        is not the one that was kept. Whoever asks closes it.
         """
         if entry.kept is None:
             raise SourceError("it is no longer where it was, and the merge kept only a reference")
-        path = self.folder / entry.kept
-        if not path.is_file():
-            raise SourceError(f"{shown(entry.kept)}, which keeps it, is missing from the merge")
+        path = self._kept_file(entry.kept)
         base = None
         if entry.role == "model" and self.base is not None:
             base = self.source(self.base.name)
         from mdm_kit.sources.kept import KeptSource
 
         return KeptSource(entry.name, path, base)
+
+    def sums(self, name: str) -> KeptSums:
+        """Return the sums the merge keeps, called `name`, compared; whoever asks closes them.
+
+        Raises `SourceError` where a file is missing, `IntegrityError` where one was changed.
+        """
+        from mdm_kit.sources.kept_sums import KeptSums
+
+        files = {}
+        for file in self.manifest.sums.files if self.manifest.sums else ():
+            path = files[file] = self._kept_file(file)
+            _same(
+                file,
+                self.manifest.files[file].sha256,
+                _sha256(path),
+                "in its folder",
+                "get the original merge again",
+            )
+        return KeptSums(name, files)
+
+    def _kept_file(self, name: str) -> Path:
+        """Return where a kept model can be read; one that came from the Hub is compared first."""
+        found = self.site.find(name)
+        if found is None:
+            raise SourceError(f"{shown(name)}, which keeps it, is missing from the merge")
+        wanted = self.manifest.files.get(name)
+        if found.sha256 is None or wanted is None:
+            return self.site.path(name)
+        where, to_do = "on the Hub", "it is not the model that was kept"
+        _same(name, wanted.sha256, found.sha256, where, to_do)
+        path = self.site.path(name)
+        copy = _sha256(path)
+        where, to_do = "in its downloaded copy", "remove that with `hf cache rm` and run again"
+        _same(name, wanted.sha256, copy, where, to_do)
+        return path
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _same(name: str, wanted: str, found: str, where: str, to_do: str) -> None:
+    if wanted != f"sha256:{found}":
+        raise IntegrityError(
+            f"{shown(name)}: expected {wanted}, found sha256:{found} {where}; {to_do}"
+        )
 
 
 def _opened(reference: str, name: str) -> Source:
@@ -174,8 +222,10 @@ def _opened(reference: str, name: str) -> Source:
     return open_source(ref, name)
 
 
-def _paths(folder: Path) -> dict[str, str]:
-    """Return the local map; a map nobody can read is as good as none."""
+def _paths(folder: Path | None) -> dict[str, str]:
+    """Return the local map; a map nobody can read is as good as none, and a stranger's is none."""
+    if folder is None:
+        return {}
     try:
         found = json.loads((folder / LOCAL_NAME).read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -194,12 +244,15 @@ def _difference(entry: SourceEntry, source: Source) -> str | None:
     have = [(f.name, f.nbytes, "sha256:" + f.header_sha256) for f in source.headers().files]
     if sorted(want) != sorted(have):
         return "its weight files have other names, sizes or headers"
-    if entry.reference.startswith(_LOCAL):
+    digests = {f.name: f.sha256 for f in source.headers().files}
+    known = bool(entry.files) and all(f.sha256 and digests[f.name] for f in entry.files)
+    if entry.reference.startswith(_LOCAL) and not known:
         digest = entry.reference.rpartition("@")[2]
         found = source.content_fingerprint()
         return None if found == digest else f"expected {digest}, found {found}"
     for file in entry.files:
-        found = "sha256:" + source.file_digest(file.name)
+        # What the Hub declares it computed itself: nothing is downloaded to tell models apart.
+        found = f"sha256:{digests[file.name] or source.file_digest(file.name)}"
         if file.sha256 != found:
             return f"{shown(file.name)}: expected {file.sha256}, found {found}"
     return None

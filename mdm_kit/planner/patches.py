@@ -3,35 +3,39 @@
 `subtract` is the paper's: the removed model's orthogonal component goes, what its raw change left
 in later components stays. Base and deltas are folded again, so one rounding is all it costs.
 `exact` changes the weights as they are stored by (w' - w) d: one more rounding, but only deltas
-whose weight changes are needed.
+whose weight changes are needed; where a merge is an exact sum over models, the sum.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mdm_kit.errors import UsageError
+from mdm_kit.ledger.entries import PASSED
 from mdm_kit.ledger.manifest import Manifest
 from mdm_kit.ledger.products import Products
 from mdm_kit.ledger.removal import leak, residue
 from mdm_kit.maths.orthogonal import Gram
 from mdm_kit.methods.contract import Method, NoParams
+from mdm_kit.planner.common_names import headed, under_common_names
 from mdm_kit.planner.compat import any_compat
 from mdm_kit.planner.costs import costs
-from mdm_kit.planner.edits import Edit, Settings, check_names, method_of
+from mdm_kit.planner.edit import Edit, Settings, check_names, method_of
+from mdm_kit.planner.going_on import can_leave, plan_leaving
 from mdm_kit.planner.layout import lay_out
+from mdm_kit.planner.licences import Parent, Terms, standing_of, terms_of
 from mdm_kit.planner.nodes import Apply, Delta, Fold, Read, Same, Write
 from mdm_kit.planner.parents import Parents
 from mdm_kit.planner.plan import Plan
-from mdm_kit.planner.planning import planned, taking_part
+from mdm_kit.planner.planning import planned
 from mdm_kit.planner.raw_weights import Weighing
 from mdm_kit.planner.remembered import named_as, recipe_of
 from mdm_kit.planner.solving import too_coarse
-from mdm_kit.planner.survey import Surveyed, surveyed
+from mdm_kit.planner.survey import Survey, Surveyed, surveyed
+from mdm_kit.planner.writes import taking_part
 from mdm_kit.recipe import Recipe, edited_text, read_recipe_text
-from mdm_kit.sources import FolderSource
 from mdm_kit.words import DTYPES, TensorInfo
 
 _MERGED = "merged"
@@ -57,6 +61,13 @@ class Removal:
             return 0.0
         return leak({**products.plain, **products.exact}, self.left, self.clean)
 
+    def needed(self, *, exact: bool) -> list[str]:
+        """Return the models whose deltas are read, to patch by `exact`, else to subtract."""
+        if not exact:
+            return [m for i, m in enumerate(self.models) if any(w[i] for w in self.left.values())]
+        turned = _turned(self).values()
+        return [m for i, m in enumerate(self.models) if any(w[i] for w in turned)]
+
     def residue(self, name: str) -> float:
         """Return the largest coefficient that a model's raw change still has in any tensor."""
         return residue(self.left, self.models.index(name))
@@ -67,8 +78,8 @@ def weighing_of(manifest: Manifest, products: Products, without: Collection[str]
     recipe = recipe_of(manifest)
     if without:
         recipe = _without(recipe, manifest, without)
-    method = method_of(manifest)
-    tensors = {n: DTYPES[t.dtype].merges for n, t in manifest.tensors.items()}
+    method, shared = method_of(manifest), manifest.shared
+    tensors = {n: n in shared and DTYPES[t.dtype].merges for n, t in manifest.tensors.items()}
     names = [m.name for m in taking_part(recipe, method)]
     return Weighing(recipe, method, products.of(names) if products.plain else products, tensors)
 
@@ -115,12 +126,15 @@ def plan_patch(
     if mode not in manifest.undo or mode not in method.undo:
         raise UsageError(_refusal(manifest, method, mode))
     check_names(manifest, recipe, drop)
+    if method.keeps_sums:
+        if not can_leave(manifest, method):
+            raise UsageError(_refusal(manifest, method, mode))
+        return plan_leaving(parents, _without(recipe, manifest, drop), tuple(drop), settings)
     weighing = weighing_of(manifest, products)
     weights = removal(manifest, products, weighing, drop, exact=exact)
     lost = weights.leak(products)
     plan = _planned(parents, products, weights, method, settings, exact=exact)
-    gone = set(drop)
-    left = [m for m in weights.models if m not in gone]
+    left = [m for m in weights.models if m not in drop]
     keeps = recipe.ledger.startswith("deltas")
     edit = Edit(
         manifest,
@@ -130,14 +144,29 @@ def plan_patch(
         residue={name: weights.residue(name) for name in drop},
         inherited={s.reference: s for s in manifest.sources},
         sources=tuple(
-            replace(s, status="removed") if s.name in gone else s for s in manifest.sources
+            replace(s, status="removed") if s.name in drop else s for s in manifest.sources
         ),
         products=products,
         weights=weights.left,
         homes=parents.homes(),
         opened=parents.open(left) if keeps else {},
     )
-    return replace(plan, recipe=_without(recipe, manifest, drop), edit=edit)
+    left_recipe = _without(recipe, manifest, drop)
+    terms = _terms(edit, plan, left_recipe)
+    return replace(plan, recipe=left_recipe, edit=edit, terms=terms, findings=terms.findings)
+
+
+def _terms(edit: Edit, plan: Plan, recipe: Recipe) -> Terms:
+    """Return the terms of the models that are left, and of those something is left of."""
+    opened = {s.name: s.source.standing() for s in plan.sources if s.source.origin().repo}
+    return terms_of(
+        [
+            Parent(s.name, s.repo, s.commit, standing_of(s, opened.get(s.name)))
+            for s in edit.sources
+            if s.status == "merged" or edit.residue[s.name]
+        ],
+        recipe,
+    )
 
 
 def plan_as_patched(parents: Parents, products: Products, settings: Settings) -> Plan:
@@ -155,6 +184,10 @@ def _refusal(manifest: Manifest, method: Method, mode: str) -> str:
         why = f"this merge was patched by {manifest.patched} already"
     elif any_compat(manifest.precision.compute):
         why = "it was made by --compat mergekit, where every step rounds and no part can be taken"
+    elif recipe_of(manifest).tokenizer is not None and mode in method.undo:
+        why = "rows of its vocabulary may have been aligned, which depends on all of its models"
+    elif method.keeps_sums and mode in method.undo:
+        why = "this merge keeps no sums that a model could be taken out of"
     elif mode in method.undo:
         why = "this merge keeps no inner products, which the weights without a model follow from"
     else:
@@ -174,19 +207,17 @@ def _planned(
     manifest = parents.manifest
     assert parents.base is not None  # noqa: S101 -- a method of deltas has one
     turned = weights.left if not exact else _turned(weights)
-    needed = [m for i, m in enumerate(weights.models) if any(w[i] for w in turned.values())]
-    opened = parents.open([parents.base.name, *needed])
-    sources = [surveyed(name, source) for name, source in opened.items()]
-    base, models = sources[0], {s.name: s for s in sources[1:]}
-    donor = base
+    opened = parents.open([parents.base.name, *weights.needed(exact=exact)])
+    first, *rest = (surveyed(name, source) for name, source in opened.items())
+    named, _ = under_common_names(Survey(tuple(rest), headed(first, manifest.tensors), ()))
+    base, sources = named.donor, list(named.sources)
+    models, donor = {s.name: s for s in named.models}, base
     if exact:
-        donor = surveyed(_free(weights.models), FolderSource(_MERGED, parents.folder), owned=True)
+        donor = surveyed(_free(weights.models), parents.site.source(_MERGED), owned=True)
         sources.append(donor)
-    maker = _Maker(
-        manifest, products, weights.models, turned, base, models, donor if exact else None
-    )
-    writes = list(maker.writes(donor.checkpoint.tensors.values()))
-    shards = lay_out(writes, settings.shard_nbytes)
+    merged = donor if exact else None
+    maker = _Maker(manifest, products, weights.models, turned, base, models, merged)
+    shards = lay_out(list(maker.writes(donor.checkpoint.tensors)), settings.shard_nbytes)
     recipe = recipe_of(manifest)
     return Plan(
         recipe=recipe,
@@ -228,14 +259,18 @@ class _Maker:
     models: Mapping[str, Surveyed]
     merged: Surveyed | None
 
-    def writes(self, tensors: Iterable[TensorInfo]) -> Iterator[Write]:
+    def writes(self, tensors: Mapping[str, TensorInfo]) -> Iterator[Write]:
         """Yield the output tensors in the order of `tensors`."""
-        for info in tensors:
-            entry = self.manifest.tensors[info.name]
-            dtype = DTYPES[entry.dtype]
-            root = self._root(info.name) if dtype.merges else Same((Read(info),))
+        for name, info in tensors.items():
+            entry = self.manifest.tensors[name]
+            dtype, is_passed = DTYPES[entry.dtype], entry.rule == PASSED
+            root: Apply | Fold | Same = Same((Read(info),))
+            if dtype.merges and not is_passed:
+                root = self._root(name)
+            elif info.dtype != entry.dtype:
+                root = self._node((Read(info),), (1.0,), "float64")
             nbytes = info.n_elements * dtype.bits // 8
-            yield Write(info.name, info.shape, dtype.name, nbytes, root)
+            yield Write(name, info.shape, dtype.name, nbytes, root, passed=is_passed)
 
     def _root(self, name: str) -> Apply | Fold:
         base = Read(self.base.checkpoint.tensors[name])

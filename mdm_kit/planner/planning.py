@@ -5,26 +5,35 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
-from mdm_kit.errors import RecipeError
+from mdm_kit.ledger.entries import SourceEntry
 from mdm_kit.ledger.products import Products
-from mdm_kit.methods.contract import Method, MethodParams
-from mdm_kit.methods.registry import methods
-from mdm_kit.planner.agreement import misfits
-from mdm_kit.planner.compat import as_in_mergekit, refusals
-from mdm_kit.planner.costs import DEFAULT_MEMORY_NBYTES, Budget, costs
+from mdm_kit.methods.contract import Method
+from mdm_kit.planner.compat import as_in_mergekit
+from mdm_kit.planner.costs import DEFAULT_MEMORY_NBYTES, Budget, Costs, costs
+from mdm_kit.planner.grounds import grounds_of
+from mdm_kit.planner.layer_config import layer_edits
 from mdm_kit.planner.layout import lay_out
-from mdm_kit.planner.nodes import Apply, Delta, Fold, Read, Same, Write
-from mdm_kit.planner.parameters import Missing, Parameters
-from mdm_kit.planner.patterns import depths, group_of
+from mdm_kit.planner.licences import Terms
+from mdm_kit.planner.mixing import Mixed
+from mdm_kit.planner.nodes import Write
+from mdm_kit.planner.parameters import Parameters, idle_filters
 from mdm_kit.planner.plan import Plan, PlannedSource
-from mdm_kit.planner.slicing import cut_layers
-from mdm_kit.planner.survey import Survey, Surveyed, side_files_of, survey
-from mdm_kit.recipe import ModelEntry, Recipe, did_you_mean, rewrite_references
+from mdm_kit.planner.sections import Sections
+from mdm_kit.planner.staging import plan_in_stages
+from mdm_kit.planner.survey import (
+    Opening,
+    Survey,
+    Surveyed,
+    references_of,
+    side_files_of,
+)
+from mdm_kit.planner.writes import Starting, Written, copy_of, taking_part, writes_of
+from mdm_kit.recipe import Recipe
 from mdm_kit.sources import Source
-from mdm_kit.words import DTYPES, DType, Finding, Kind, Level, Place, TensorInfo, shown
+from mdm_kit.words import Finding, Kind, Level, shown
 
 DEFAULT_SHARD_NBYTES = 5_000_000_000
 """transformers and mergekit shard at 5 GB."""
@@ -37,17 +46,6 @@ def default_threads() -> int:
     return os.cpu_count() or 1
 
 
-def recipe_findings(recipe: Recipe) -> tuple[Finding, ...]:
-    """Return what is wrong with a recipe beyond its syntax; no model is opened."""
-    found = _method_of(recipe)[2]
-    try:
-        # What a merge publishes is this text with other references in it.
-        rewrite_references(recipe, lambda _: "local:model@sha256:" + 64 * "0")
-    except RecipeError as error:
-        found.append(_wrong(str(error), recipe.merge_method.place))
-    return tuple(found)
-
-
 def make_plan(
     recipe: Recipe,
     *,
@@ -58,64 +56,193 @@ def make_plan(
     filename: str = "recipe.yml",
     known: Products | None = None,
     compat: bool = False,
+    download: bool = False,
+    earlier: Mapping[str, SourceEntry] | None = None,
+    starting: Starting | None = None,
 ) -> Plan:
     """Plan a merge from headers alone.
 
     `given` maps references, as the recipe writes them, to sources that are open already. `known`
-    are inner products of the first models, or of all. With `compat` the arithmetic is mergekit's.
-    The plan holds its sources open: close it. Everything found stands in `plan.findings`; a plan
-    with errors there has no shards, and `plan.check()` raises. Takes under 2 s for 10,000 tensors.
+    are inner products of the first models, or of all. `earlier` are an earlier merge's entries by
+    reference: a source may be a copy of a model the Hub had then. With `compat` the arithmetic is
+    mergekit's, with `download` models of the Hub go through its client's cache, whole. `starting`
+    is an earlier merge whose models are not read again but for those that join or leave it. The
+    plan holds its sources open: close it. Everything found stands in `plan.findings`; a plan with
+    errors there has no shards, and `plan.check()` raises. Takes under 2 s for 10,000 tensors.
     """
-    method, parameters, found = _method_of(recipe)
-    if compat:
-        found += refusals(recipe, method)
-    # The models are looked at even where the recipe is wrong: one report, not one after another.
-    surveyed = survey(recipe, given)
-    found += surveyed.findings
-    if surveyed.sources:
-        found += misfits(surveyed)
-        found += cut_layers(recipe, surveyed)
-    if method is None or parameters is None or _errors(found):
+    budget = Budget(threads or default_threads(), memory_nbytes)
+
+    def alone(
+        document: Recipe,
+        given: Mapping[str, Source] | None = given,
+        absent: Collection[str] = (),
+        terms: Terms | None = None,
+    ) -> Plan:
+        return _planned(
+            document,
+            budget,
+            Opening(given or {}, download=download, absent=absent),
+            terms,
+            shard_nbytes=shard_nbytes,
+            filename=filename,
+            known=known,
+            compat=compat,
+            earlier=earlier or {},
+            starting=starting,
+        )
+
+    if recipe.stages:
+        return plan_in_stages(recipe, alone, given or {}, earlier or {}, compat=compat)
+    return alone(recipe)
+
+
+def _planned(
+    recipe: Recipe,
+    budget: Budget,
+    opening: Opening,
+    terms: Terms | None,
+    *,
+    shard_nbytes: int,
+    filename: str,
+    known: Products | None,
+    compat: bool,
+    earlier: Mapping[str, SourceEntry],
+    starting: Starting | None,
+) -> Plan:
+    """Plan one document; `terms` are those of its result, where they do not follow from it."""
+    grounds = grounds_of(recipe, opening, terms, earlier, compat=compat, starting=starting)
+    surveyed, method = grounds.survey, grounds.method
+    found, parts, mixed = grounds.findings, grounds.parts, grounds.mixed
+    if method is None or not grounds.are_sound():
         return _empty(recipe, filename, found, surveyed)
     side_nbytes, problems = side_files_of(surveyed.donor)
     found += problems
-    writes, problems = _writes(recipe, method, parameters, surveyed)
-    found += problems
-    if _errors(found):
+    written = _written(recipe, method, parts, starting, surveyed.donor)
+    writes = written.writes + mixed.writes
+    edits, problems = layer_edits(surveyed.donor.config, parts.stacks)
+    dropped = _dropped(recipe, surveyed.donor, writes)
+    found += [*written.findings, *problems, *_told(surveyed.donor, dropped)]
+    if not grounds.are_sound():
         return _empty(recipe, filename, found, surveyed)
     if compat:
         writes = [as_in_mergekit(w, recipe) for w in writes]
     shards = lay_out(writes, shard_nbytes)
-    products = _usable(known or Products(), writes)
+    moved = grounds.vocabulary.moved
+    products = _usable(known or Products(), [w for w in writes if w.name not in moved])
     complete = products.plain if len(products.models) == _n_models(writes) else ()
-    budget = Budget(threads or default_threads(), memory_nbytes, frozenset(complete))
+    budget = replace(budget, known=frozenset(complete))
+    sources = [*surveyed.sources, *((starting.sums,) if starting else ()), *mixed.made]
     return Plan(
         recipe=recipe,
         method=method.name,
         donor=surveyed.donor.name,
-        sources=tuple(planned(s, recipe, method) for s in surveyed.sources),
+        sources=tuple(
+            _in_role(replace(planned(s, recipe, method), unused=_unused(s, parts)), starting, mixed)
+            for s in sources
+        ),
         shards=shards,
-        findings=tuple(found),
-        costs=costs(surveyed.sources, shards, budget, side_nbytes, recipe.ledger),
+        findings=tuple(dict.fromkeys(found)),
+        costs=_with_prompts(
+            costs(sources, shards, budget, side_nbytes, recipe.ledger), surveyed.donor, mixed
+        ),
         budget=budget,
         filename=filename,
         known=products,
+        terms=grounds.terms,
+        sections=tuple((s.recipe, frozenset(s.places)) for s in parts.sections),
+        config_edits=(*edits, *mixed.edits),
+        dropped=dropped,
+        tokenizer=grounds.vocabulary.written,
     )
+
+
+def _written(
+    recipe: Recipe,
+    method: Method,
+    parts: Sections,
+    starting: Starting | None,
+    donor: Surveyed,
+) -> Written:
+    """Return the output tensors of all sections, and of what belongs to none."""
+    recipes = [section.recipe for section in parts.sections]
+    each = [
+        writes_of(s, method, Parameters(method, s.recipe, taking_part(s.recipe, method)), starting)
+        for s in parts.sections
+    ]
+    made = [w for one in each for w in one.writes]
+    names = {w.name for w in made} | {r.info.name for w in made for r in w.reads()}
+    found = [f for one in each for f in one.findings] + idle_filters((recipe, *recipes), names)
+    if each:
+        found += [f for f in each[0].idle if all(f in one.idle for one in each)]
+    made += [
+        copy_of(recipe, name, info, donor.as_stored(info).dtype)
+        for name, info in parts.untouched.items()
+    ]
+    return Written(made, found)
+
+
+def _dropped(recipe: Recipe, donor: Surveyed, writes: Sequence[Write]) -> tuple[str, ...]:
+    """Return the donor's tensors that the result lacks, and none of it is made of."""
+    kept = {r.info.name for w in writes for r in w.reads()}
+    if not recipe.renumbers:
+        # Else layers have new numbers: what is called as the donor's tensor need not stand for it.
+        kept |= {w.name for w in writes}
+    tensors = donor.checkpoint.tensors
+    return tuple(n for n, info in tensors.items() if n not in kept and info.name not in kept)
+
+
+def _told(donor: Surveyed, dropped: Sequence[str]) -> list[Finding]:
+    if not dropped:
+        return []
+    names = ", ".join(shown(n, 80) for n in dropped[:3]) + (", …" if len(dropped) > 3 else "")
+    what = f"{len(dropped):,} tensors of {donor.name} are in no slice, and are dropped: {names}"
+    return [Finding(Level.NOTE, Kind.RECIPE, what, place=donor.place)]
+
+
+def _in_role(source: PlannedSource, starting: Starting | None, mixed: Mixed) -> PlannedSource:
+    """Return a source in the role it has where it is neither model nor base."""
+    if any(source.name == made.name for made in mixed.made):
+        return replace(source, role="made")
+    if starting is None:
+        return source
+    if source.name == starting.sums.name:
+        return replace(source, role="sums")
+    if starting.leaves and any(source.name == s.name for s in starting.survey.models):
+        return replace(source, role="leaving")
+    return source
+
+
+def _unused(model: Surveyed, parts: Sections) -> tuple[str, ...]:
+    """Return a model's tensors that no section has anything of."""
+    views = [s for section in parts.sections for s in section.survey.sources]
+    return tuple(dict.fromkeys(n for s in views if s.name == model.name for n in s.unused))
 
 
 def _usable(known: Products, writes: Sequence[Write]) -> Products:
     """Return the products of tensors whose deltas are formed as they were when it was measured."""
     applies = {w.name: a for w in writes if (a := w.apply()) is not None and a.group is not None}
-    fitting = [n for n, a in applies.items() if (a.compute == "float64") == (n in known.wide)]
+    partial = {w.name for w in writes if w.without}
+    fitting = [
+        name
+        for name, apply in applies.items()
+        if (apply.compute == "float64") == (name in known.wide) and name not in partial
+    ]
     return known.only(frozenset(fitting))
+
+
+def _with_prompts(found: Costs, base: Surveyed, mixed: Mixed) -> Costs:
+    """Return the costs with what is read of a mixture's base for the prompts' sake."""
+    nbytes = mixed.prompts_nbytes
+    far = nbytes if base.source.is_far else 0
+    return replace(
+        found,
+        read_nbytes=found.read_nbytes + nbytes,
+        download_nbytes=found.download_nbytes + far,
+    )
 
 
 def _n_models(writes: Sequence[Write]) -> int:
     return max((len(a.inputs) for w in writes if (a := w.apply()) is not None), default=0)
-
-
-def _errors(found: Sequence[Finding]) -> bool:
-    return any(f.level is Level.ERROR for f in found)
 
 
 def _empty(
@@ -128,175 +255,15 @@ def _empty(
     return Plan(recipe, method, "", (), (), tuple(found), costs((), (), none, 0), none, filename)
 
 
-def _method_of(recipe: Recipe) -> tuple[Method | None, Parameters | None, list[Finding]]:
-    name = recipe.merge_method.text
-    method = methods().get(name)
-    if method is None:
-        message = f"there is no merge method {shown(name, 60)!r}{did_you_mean(name, methods())}"
-        hint = "mdm-kit methods lists what there is"
-        place = recipe.merge_method.place
-        return None, None, [Finding(Level.ERROR, Kind.RECIPE, message, hint, place)]
-    models = taking_part(recipe, method)
-    parameters = Parameters(method, recipe, models)
-    return method, parameters, [*_count_findings(recipe, method, models), *parameters.findings]
-
-
-def taking_part(recipe: Recipe, method: Method) -> list[ModelEntry]:
-    """Return the listed models a method works on; the base has no delta against itself."""
-    if method.base in ("ignored", "counted") or recipe.base_model is None:
-        return list(recipe.models)
-    return [m for m in recipe.models if m.ref != recipe.base_model.ref]
-
-
-def _count_findings(recipe: Recipe, method: Method, models: Sequence[ModelEntry]) -> list[Finding]:
-    place = recipe.merge_method.place
-    found = []
-    if method.needs_base and recipe.base_model is None:
-        which = "the model all of them were made from"
-        if method.base == "first":
-            which = "one of its two models"
-        found.append(_wrong(f"{method.name} needs a base_model: {which}", place))
-    deltas = method.takes_deltas(with_base=recipe.base_model is not None)
-    if recipe.ledger.startswith("deltas") and not deltas:
-        found.append(
-            _wrong(
-                f"ledger: {{keep: {recipe.ledger}}} keeps what models changed against a base, and "
-                f"{method.name} has none",
-                recipe.place_of("ledger") or place,
-                "leave it out: the ledger then keeps references",
-            )
-        )
-    low, high = method.min_models, method.max_models
-    if len(models) < low or (high is not None and len(models) > high):
-        wanted = (
-            f"{low}" if low == high else f"at least {low}" if high is None else f"{low} to {high}"
-        )
-        beside = " beside the base" if method.needs_base or deltas else ""
-        found.append(
-            _wrong(f"{method.name} takes {wanted} model(s){beside}, found {len(models)}", place)
-        )
-    return found
-
-
-def _wrong(message: str, place: Place, hint: str = "") -> Finding:
-    return Finding(Level.ERROR, Kind.RECIPE, message, hint, place)
-
-
-@dataclass(frozen=True, slots=True)
-class _Inputs:
-    """The sources of one merge, ready to build nodes from."""
-
-    models: tuple[Surveyed, ...]
-    base: Surveyed | None
-    everyone: tuple[Surveyed, ...]
-
-
-def _writes(
-    recipe: Recipe, method: Method, parameters: Parameters, surveyed: Survey
-) -> tuple[list[Write], list[Finding]]:
-    part = {m.name for m in taking_part(recipe, method)}
-    by_entry = zip(recipe.models, surveyed.models, strict=True)
-    models = tuple(s for entry, s in by_entry if entry.name in part)
-    base = surveyed.base
-    if base is not None and method.base == "first":
-        models = (base, *models)
-    notes = []
-    if base is not None and method.base == "counted" and base not in models:
-        models = (*models, base)
-        what = f"{base.name} counts as one of the models of {method.name}, as in mergekit"
-        notes = [Finding(Level.NOTE, Kind.RECIPE, what, place=base.place)]
-    if not method.takes_deltas(with_base=base is not None):
-        base = None
-    inputs = _Inputs(models, base, (base, *models) if base else models)
-    # A base_model that a weight method does not read still names the tensors and gives the config.
-    names = surveyed.donor.checkpoint.tensors
-    place = depths(names)
-    writes: list[Write] = []
-    missing: dict[tuple[str, str | None], list[Missing]] = {}
-    for name, like in names.items():
-        params = None
-        if DTYPES[like.dtype].merges:
-            try:
-                params = parameters.at(name, place[name])
-            except Missing as gap:
-                who = gap.model.name if gap.model else None
-                missing.setdefault((gap.spec.name, who), []).append(gap)
-                continue
-        writes.append(_write(recipe, method, inputs, like, params))
-    n_merged = sum(DTYPES[t.dtype].merges for t in names.values())
-    found = notes + [_missing(gaps, n_merged) for gaps in missing.values()]
-    found += parameters.idle_filters(names)
-    found += [
-        _wrong(f"{method.name}: {problem}", recipe.merge_method.place)
-        for params in parameters.distinct()
-        if (problem := params.problem())
-    ]
-    return writes, found
-
-
-def _missing(gaps: Sequence[Missing], n_merged: int) -> Finding:
-    first = gaps[0]
-    who = f" for {first.model.name}" if first.model else ""
-    which = "" if len(gaps) == n_merged else f" for {len(gaps)} tensors, as {shown(first.tensor)}"
-    return Finding(
-        Level.ERROR,
-        Kind.RECIPE,
-        f"the parameter '{first.spec.name}' ({first.spec.help}) has no value{who}{which}",
-        f"write parameters: {{{first.spec.name}: ...}} under the model, or at the top for all",
-        first.model.place if first.model else None,
-    )
-
-
-def _write(
-    recipe: Recipe, method: Method, inputs: _Inputs, like: TensorInfo, params: MethodParams | None
-) -> Write:
-    name = like.name
-    if params is None:
-        reads = tuple(Read(s.checkpoint.tensors[name]) for s in inputs.everyone)
-        return Write(name, like.shape, like.dtype, like.nbytes, Same(tuple(dict.fromkeys(reads))))
-    models = tuple(Read(s.checkpoint.tensors[name]) for s in inputs.models)
-    out = recipe.out_dtype or recipe.dtype or DTYPES[like.dtype]
-    nbytes = like.n_elements * out.bits // 8
-    root: Apply | Fold
-    scope = getattr(params, "scope", "tensor")
-    group = group_of(name, scope) if method.solve else None
-    if inputs.base is not None:
-        base = Read(inputs.base.checkpoint.tensors[name])
-        compute = _compute(recipe, out, (*models, base), in_weights=False)
-        compute = "float64" if params.fine() else compute
-        deltas = tuple(Delta(m, base) for m in models)
-        root = Fold(base, Apply(method.name, deltas, params, compute, group, scope == "tensor"))
-    else:
-        compute = _compute(recipe, out, models, in_weights=True)
-        root = Apply(method.name, models, params, compute)
-    return Write(name, like.shape, out.name, nbytes, root)
-
-
-def _compute(recipe: Recipe, out: DType, reads: Sequence[Read], *, in_weights: bool) -> str:
-    """Return the dtype of a tensor's arithmetic: float32, or float64 where that is too coarse.
-
-    Float64 anywhere (an input, `dtype`, the output) raises it. So does a sum of whole weights that
-    is stored as float32: every step would round at the result's own precision, where a sum of
-    deltas rounds at the deltas' much smaller scale and only once at the weights'.
-    """
-    asked = {out.name, *(r.info.dtype for r in reads)} | (
-        {recipe.dtype.name} if recipe.dtype else set()
-    )
-    if "F64" in asked or (in_weights and out.name == "F32"):
-        return "float64"
-    return "float32"
-
-
 def planned(s: Surveyed, recipe: Recipe, method: Method) -> PlannedSource:
     """Return a surveyed model as a plan lists it."""
     origin = s.source.origin()
-    refs = {m.name: str(m.ref) for m in recipe.models}
+    refs = references_of(recipe)
     takes_part = any(m.name == s.name for m in taking_part(recipe, method))
-    base = str(recipe.base_model.ref) if recipe.base_model else ""
     files = [(f.name, f.nbytes, f.header_sha256) for f in s.checkpoint.files]
     return PlannedSource(
         name=s.name,
-        ref=refs.get(s.name, base),
+        ref=refs.get(s.name, refs[None]),
         role="model" if takes_part else "base",
         repo=origin.repo,
         commit=origin.commit,
@@ -308,4 +275,5 @@ def planned(s: Surveyed, recipe: Recipe, method: Method) -> PlannedSource:
         checkpoint=s.checkpoint,
         config=s.config,
         lent=s.lent,
+        alignment=s.alignment,
     )

@@ -10,8 +10,8 @@ from mdm_kit.ledger.products import Products
 from mdm_kit.methods.contract import Method, MethodParams
 from mdm_kit.planner.parameters import Parameters
 from mdm_kit.planner.patterns import depths, group_of
-from mdm_kit.planner.planning import taking_part
 from mdm_kit.planner.solving import Group, solve_group
+from mdm_kit.planner.writes import taking_part
 from mdm_kit.recipe import Recipe
 
 RawWeights = Mapping[str, tuple[float, ...]]

@@ -6,6 +6,7 @@ import math
 from functools import lru_cache
 
 from mdm_kit.maths.layouts import divergence_scratch_nbytes, ranked_draws_scratch_nbytes
+from mdm_kit.maths.matrix import Matrix
 from mdm_kit.maths.selection import SAMPLE_FROM
 from mdm_kit.methods.contract import MethodParams
 from mdm_kit.methods.registry import methods
@@ -18,6 +19,7 @@ from mdm_kit.methods.rules import (
     Ranked,
     Rule,
     Spanning,
+    SumRule,
     Vectors,
 )
 from mdm_kit.planner.compat import compat_memory, is_compat
@@ -37,11 +39,13 @@ def whole_vectors(vectors: Vectors, size: int) -> int:
     return max(1, size // unit) * unit
 
 
-def rule_of(write: Write) -> Rule | None:
+def rule_of(write: Write) -> Rule | SumRule | None:
     """Return what the tensor's method says about it, or None for a fold or a copy."""
     apply = write.apply()
     if apply is None or apply.weights is not None:
         return None
+    if apply.matrices is not None:
+        return _matrix_rule(apply.method, apply.params, apply.matrices)
     return _rule(apply.method, apply.params, write.shape)
 
 
@@ -50,6 +54,13 @@ def _rule(method: str, params: MethodParams, shape: tuple[int, ...]) -> Rule | N
     """Ask the method once for all tensors of one shape with the same parameters."""
     rule = methods()[method].rule
     return None if rule is None else rule(params, shape)
+
+
+@lru_cache(maxsize=4096)
+def _matrix_rule(method: str, params: MethodParams, matrices: tuple[Matrix, ...]) -> SumRule | None:
+    """Ask the method once for all tensors that hold the same maps."""
+    rule = methods()[method].matrix_rule
+    return None if rule is None else rule(params, matrices)
 
 
 def readings(write: Write, tile: int) -> int:

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Container, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from itertools import chain, count
 
 from mdm_kit.errors import IntegrityError, MdmError
+from mdm_kit.planner.stage_source import StageSource
+from mdm_kit.planner.towers import Matching
 from mdm_kit.recipe import Recipe
 from mdm_kit.sources import Checkpoint, Source, open_source
-from mdm_kit.words import Finding, Kind, Level, ModelRef, Place, shown
+from mdm_kit.words import DTYPES, Finding, Kind, Level, ModelRef, Place, TensorInfo, shown
+
+AT_ONCE = 8
+"""Models whose headers are read at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Surveyed:
     """One model of a recipe: its source, its headers, its config, where the recipe names it.
 
-    A `lent` source was open before and stays open; the others are closed with the survey.
+    A `lent` source was open before and stays open; the others are closed with the survey. The keys
+    of `checkpoint.tensors` are names of the result, once models are brought under them; each tensor
+    keeps the name it has in its file. `inside` says where they stand among the donor's, where they
+    are called otherwise; `unused` are those the result has nothing of, by own name. Where its
+    vocabulary was aligned, `alignment` is a digest of how, and `stored` has the dtypes of tensors
+    that are offered in a wider one, by own name.
     """
 
     name: str
@@ -26,15 +37,39 @@ class Surveyed:
     config: Mapping[str, object] | None
     place: Place
     lent: bool
+    inside: Matching | None = None
+    unused: tuple[str, ...] = ()
+    alignment: str = ""
+    stored: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def written(self) -> dict[str, TensorInfo]:
+        """The tensors a result takes after, in the dtypes they are stored in."""
+        return {n: self.as_stored(t) for n, t in self.checkpoint.tensors.items()}
+
+    def as_stored(self, info: TensorInfo) -> TensorInfo:
+        """Return a tensor of this model in the dtype it is stored in."""
+        dtype = self.stored.get(info.name, info.dtype)
+        if dtype == info.dtype:
+            return info
+        return replace(info, dtype=dtype, nbytes=info.n_elements * DTYPES[dtype].bits // 8)
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """The models of a recipe in its order, the base among them or beside them."""
+    """The models of a recipe in its order, the base among them or beside them.
+
+    `passed` are tensors of the donor that are copied, because some model has no such part, and
+    `partial` those that are merged of the models that have them. It `lacks` models where some could
+    not be opened.
+    """
 
     models: tuple[Surveyed, ...]
     base: Surveyed | None
     findings: tuple[Finding, ...]
+    passed: frozenset[str] = frozenset()
+    partial: frozenset[str] = frozenset()
+    lacks: bool = False
 
     @property
     def sources(self) -> tuple[Surveyed, ...]:
@@ -60,27 +95,59 @@ def surveyed(name: str, source: Source, *, owned: bool = False) -> Surveyed:
     return Surveyed(name, source, checkpoint, _config(source), Place(1, 1), not owned)
 
 
+_Wanted = tuple[ModelRef, str, Place]
+"""A model's reference, its name in the merge, where the recipe names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """Which models are open already, and how others are opened.
+
+    `given` maps model references, as the recipe writes them, to sources (memory sources, sources
+    at another place, results of stages). With `download` weights from the Hub go through its
+    client's cache. Those in `absent` cannot be had, which somebody else has said.
+    """
+
+    given: Mapping[str, Source] = field(default_factory=dict)
+    download: bool = False
+    absent: Collection[str] = ()
+
+
 class _Opener:
     """Opens sources and collects what goes wrong instead of raising."""
 
-    def __init__(self, given: Mapping[str, Source]) -> None:
-        self.given = given
+    def __init__(self, how: Opening) -> None:
+        self.given = how.given
+        self.download = how.download
+        self.absent = how.absent
         self.findings: list[Finding] = []
 
-    def open(self, ref: ModelRef, name: str, place: Place) -> Surveyed | None:
+    def open(self, wanted: Sequence[_Wanted]) -> list[Surveyed | None]:
+        """Open models side by side, for a Hub's answers take their time; None for what failed."""
+        with ThreadPoolExecutor(AT_ONCE, "survey") as pool:
+            found = list(pool.map(self._opened, (w for w in wanted if self._is_there(w))))
+        for one in found:
+            if isinstance(one, Finding) and all(one.message != f.message for f in self.findings):
+                self.findings.append(one)
+        opened = iter(found)
+        each = [next(opened) if self._is_there(w) else None for w in wanted]
+        return [None if isinstance(one, Finding) else one for one in each]
+
+    def _is_there(self, wanted: _Wanted) -> bool:
+        return str(wanted[0]) not in self.absent
+
+    def _opened(self, wanted: _Wanted) -> Surveyed | Finding:
+        ref, name, place = wanted
         lent = self.given.get(str(ref))
         source = lent
         try:
-            source = source or open_source(ref, name)
+            source = source or open_source(ref, name, download=self.download)
             checkpoint = _under(name, source.headers())
             return Surveyed(name, source, checkpoint, _config(source), place, lent is not None)
         except MdmError as error:
             if source is not None and lent is None:
                 source.close()
-            finding = _failure(error, place)
-            if all(finding.message != f.message for f in self.findings):
-                self.findings.append(finding)
-            return None
+            return _failure(error, place)
 
 
 def _failure(error: MdmError, place: Place) -> Finding:
@@ -98,6 +165,8 @@ def side_files_of(surveyed: Surveyed) -> tuple[int, list[Finding]]:
     """
     source, nbytes = surveyed.source, 0
     found: list[Finding] = []
+    if isinstance(source, StageSource):
+        return source.side_nbytes, found
     if surveyed.config is None:
         message = f"{surveyed.name} has no config.json, so the result will have none either"
         hint = "transformers needs one to load it"
@@ -144,21 +213,37 @@ def _free_name(taken: Container[str]) -> str:
     return next(n for n in names if n not in taken)
 
 
-def survey(recipe: Recipe, given: Mapping[str, Source] | None = None) -> Survey:
+def references_of(recipe: Recipe) -> dict[str | None, str]:
+    """Return the models' references by name; None stands for a base that is no model."""
+    base = "" if recipe.base_model is None else str(recipe.base_model.ref)
+    return {None: base, **{m.name: str(m.ref) for m in recipe.models}}
+
+
+def survey(recipe: Recipe, how: Opening) -> Survey:
     """Open every model of `recipe` and read its headers.
 
-    `given` maps model references, as the recipe writes them, to sources that are open already
-    (memory sources, sources at another place). What cannot be had becomes a finding; a survey with
-    errors among its findings holds the models that could be opened.
+    What cannot be had becomes a finding; a survey with errors among its findings holds the models
+    that could be opened.
     """
-    opener = _Opener(given or {})
-    models = [opener.open(m.ref, m.name, m.place) for m in recipe.models]
-    base = None
-    if recipe.base_model is not None:
-        refs = [m.ref for m in recipe.models]
-        if recipe.base_model.ref in refs:
-            base = models[refs.index(recipe.base_model.ref)]
-        else:
-            name = _free_name({m.name for m in recipe.models})
-            base = opener.open(recipe.base_model.ref, name, recipe.base_model.place)
-    return Survey(tuple(m for m in models if m), base, tuple(opener.findings))
+    opener = _Opener(how)
+    wanted: list[_Wanted] = [(m.ref, m.name, m.place) for m in recipe.models]
+    refs = [m.ref for m in recipe.models]
+    base = recipe.base_model
+    if base is not None and base.ref not in refs:
+        wanted.append((base.ref, _free_name({m.name for m in recipe.models}), base.place))
+        refs.append(base.ref)
+    opened = opener.open(wanted)
+    models = tuple(m for m in opened[: len(recipe.models)] if m)
+    findings = (*opener.findings, *(f for m in opened if m and (f := _moved(m))))
+    given_base = None if base is None else opened[refs.index(base.ref)]
+    return Survey(models, given_base, findings, lacks=None in opened)
+
+
+def _moved(found: Surveyed) -> Finding | None:
+    standing = found.source.standing()
+    if standing is None or standing.repo is None:
+        return None
+    old, new = shown(found.source.origin().repo or found.name), shown(standing.repo)
+    message = f"model '{shown(found.name)}', {old}: the repository is called {new} now"
+    hint = f"write {new}: anybody may take the old name for another model"
+    return Finding(Level.WARNING, Kind.SOURCE, message, hint, found.place)

@@ -5,20 +5,26 @@ it, at once. Scalars keep their text until a reader asks for a type; `compile_se
 value a parameter has for a tensor. Nothing here knows methods, models, network or clock.
 """
 
+from mdm_kit.recipe.chat_template import AUTO, TEMPLATE_NAMES
 from mdm_kit.recipe.editing import Addition, edited_text
 from mdm_kit.recipe.model import (
+    Expert,
     Filtered,
     Filters,
     Gradient,
+    Mixture,
     ModelEntry,
+    Module,
     Parameter,
     Recipe,
     Setting,
+    Slice,
     find_setting,
 )
 from mdm_kit.recipe.names import check_name
 from mdm_kit.recipe.nearest import did_you_mean, nearest
 from mdm_kit.recipe.plain import plain_setting
+from mdm_kit.recipe.push import MAX_MESSAGE, Push
 from mdm_kit.recipe.quoting import quoted
 from mdm_kit.recipe.reading import Parsed, load_recipe_file, read_recipe_text
 from mdm_kit.recipe.references import LocatedRef, check_path, check_revision, parse_reference
@@ -26,22 +32,37 @@ from mdm_kit.recipe.report import render
 from mdm_kit.recipe.rewriting import rewrite_references
 from mdm_kit.recipe.scalars import Scalar, WrongValue
 from mdm_kit.recipe.settings import CompiledSetting, Rule, compile_setting, origin, resolve
+from mdm_kit.recipe.slices import joined
+from mdm_kit.recipe.tokenizer import ModelToken, RowSource, Tokenizer, TokenRule, Zero
 
 __all__ = [
+    "AUTO",
+    "MAX_MESSAGE",
+    "TEMPLATE_NAMES",
     "Addition",
     "CompiledSetting",
+    "Expert",
     "Filtered",
     "Filters",
     "Gradient",
     "LocatedRef",
+    "Mixture",
     "ModelEntry",
+    "ModelToken",
+    "Module",
     "Parameter",
     "Parsed",
+    "Push",
     "Recipe",
+    "RowSource",
     "Rule",
     "Scalar",
     "Setting",
+    "Slice",
+    "TokenRule",
+    "Tokenizer",
     "WrongValue",
+    "Zero",
     "check_name",
     "check_path",
     "check_revision",
@@ -49,6 +70,7 @@ __all__ = [
     "did_you_mean",
     "edited_text",
     "find_setting",
+    "joined",
     "load_recipe_file",
     "nearest",
     "origin",

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 
 from mdm_kit.recipe.model import Filters, Gradient, Setting
 from mdm_kit.recipe.quoting import quoted
+from mdm_kit.recipe.tokenizer import ModelToken, Zero
 
 if TYPE_CHECKING:
-    from mdm_kit.recipe.model import Filtered, Parameter, Recipe
+    from mdm_kit.recipe.model import Filtered, Mixture, ModelEntry, Parameter, Recipe, Slice
     from mdm_kit.recipe.scalars import Scalar
+    from mdm_kit.recipe.tokenizer import RowSource, Tokenizer
 
 _SAFE = re.compile(r"[A-Za-z0-9_.+-]+")
 """Plain scalars that mean the same between the brackets of a flow collection."""
@@ -43,7 +45,9 @@ def edited_text(
     Added models stand behind the others. Parameters named in `reset` are left out everywhere, so
     that they have their defaults.
     """
-    return "\n".join(_lines(recipe, drop, add, reset)) + "\n"
+    documents = [*(_lines(stage, drop, (), reset) for stage in recipe.stages)]
+    documents.append(_lines(recipe, drop, add, reset))
+    return "---\n".join("\n".join(lines) + "\n" for lines in documents)
 
 
 def _lines(
@@ -52,30 +56,141 @@ def _lines(
     yield f"merge_method: {_scalar(recipe.merge_method)}"
     if recipe.base_model is not None:
         yield f"base_model: {quoted(str(recipe.base_model.ref))}"
-    yield "models:"
-    for entry in recipe.models:
-        if entry.name not in drop:
-            yield f"  - model: {quoted(str(entry.ref))}"
-            if entry.named:
-                yield f"    name: {quoted(entry.name)}"
-            yield from _parameters("    ", entry.parameters, reset)
-    for new in add:
-        yield f"  - model: {quoted(new.reference)}"
-        if new.name is not None:
-            yield f"    name: {quoted(new.name)}"
-        if new.weight is not None:
-            yield f"    parameters: {{weight: {new.weight!r}}}"
+    if recipe.mixture is not None:
+        yield from _mixture(recipe.mixture, drop)
+    elif recipe.modules:
+        yield from _pieces(recipe, drop, reset)
+    elif recipe.is_sliced:
+        yield from ("slices:", "  - sources:")
+        yield from _models("      ", recipe.models, drop, add, reset)
+    else:
+        yield "models:"
+        yield from _models("  ", recipe.models, drop, add, reset)
     yield from _parameters("", recipe.parameters, reset)
     for key, dtype in (("dtype", recipe.dtype), ("out_dtype", recipe.out_dtype)):
         if dtype is not None:
             yield f"{key}: {dtype.torch_name}"
     if recipe.seed:
         yield f"seed: {recipe.seed}"
+    yield from _tokenizer(recipe.tokenizer)
+    if recipe.chat_template is not None:
+        yield f"chat_template: {quoted(recipe.chat_template.text)}"
     for key, text in (("name", recipe.name), ("license", recipe.license)):
         if text is not None:
             yield f"{key}: {quoted(text)}"
+    if recipe.on_mismatch != "error":
+        yield f"on_mismatch: {recipe.on_mismatch}"
     if recipe.ledger != "references":
         yield f"ledger: {{keep: {quoted(recipe.ledger)}}}"
+
+
+def _mixture(mixture: Mixture, drop: Collection[str]) -> Iterator[str]:
+    for key, experts in (("experts", mixture.experts), ("shared_experts", mixture.shared)):
+        left = [e for e in experts if e.entry.name not in drop]
+        if left:
+            yield f"{key}:"
+        for expert in left:
+            yield f"  - source_model: {quoted(str(expert.entry.ref))}"
+            if expert.entry.named:
+                yield f"    name: {quoted(expert.entry.name)}"
+            for name, texts in (("positive", expert.positive), ("negative", expert.negative)):
+                if texts:
+                    yield f"    {name}_prompts: [{', '.join(map(quoted, texts))}]"
+            if expert.noise_scale:
+                yield f"    noise_scale: {expert.noise_scale!r}"
+            if expert.residual_scale != 1.0:
+                yield f"    residual_scale: {expert.residual_scale!r}"
+    yield f"gate_mode: {mixture.gate_mode}"
+    if mixture.per_token is not None:
+        yield f"experts_per_token: {mixture.per_token}"
+    if mixture.architecture is not None:
+        yield f"architecture: {quoted(mixture.architecture)}"
+
+
+def _models(
+    indent: str,
+    entries: Sequence[ModelEntry],
+    drop: Collection[str],
+    add: Sequence[Addition],
+    reset: Collection[str],
+) -> Iterator[str]:
+    ranges = {entry.layer_range for entry in entries}
+    for entry in entries:
+        if entry.name not in drop:
+            yield f"{indent}- model: {quoted(str(entry.ref))}"
+            if entry.named:
+                yield f"{indent}  name: {quoted(entry.name)}"
+            yield from _range(indent, entry.layer_range)
+            yield from _parameters(f"{indent}  ", entry.parameters, reset)
+    for new in add:
+        yield f"{indent}- model: {quoted(new.reference)}"
+        if new.name is not None:
+            yield f"{indent}  name: {quoted(new.name)}"
+        yield from _range(indent, next(iter(ranges)))
+        if new.weight is not None:
+            yield f"{indent}  parameters: {{weight: {new.weight!r}}}"
+
+
+def _range(indent: str, layers: tuple[int, int] | None) -> Iterator[str]:
+    if layers is not None:
+        yield f"{indent}  layer_range: [{layers[0]}, {layers[1]}]"
+
+
+def _pieces(recipe: Recipe, drop: Collection[str], reset: Collection[str]) -> Iterator[str]:
+    """Yield the slices or modules without the models that leave, and without what is left empty."""
+    indent = ""
+    if recipe.modules[0].name is not None:
+        yield "modules:"
+        indent = "    "
+    for module in recipe.modules:
+        slices = [s for s in module.slices if any(m.name not in drop for m in s.models)]
+        if not slices:
+            continue
+        if module.name is not None:
+            yield f"  {quoted(module.name)}:"
+        whole = slices[0].models[0].layer_range is None
+        yield f"{indent}{'models' if whole else 'slices'}:"
+        for s in slices:
+            if whole:
+                yield from _models(f"{indent}  ", s.models, drop, (), reset)
+            else:
+                yield from _slice(indent, s, drop, reset)
+        yield from _parameters(indent, module.parameters, reset)
+
+
+def _slice(indent: str, s: Slice, drop: Collection[str], reset: Collection[str]) -> Iterator[str]:
+    yield f"{indent}  - sources:"
+    yield from _models(f"{indent}      ", s.models, drop, (), reset)
+    if s.base_model is not None:
+        yield f"{indent}    base_model: {quoted(str(s.base_model.ref))}"
+    yield from _parameters(f"{indent}    ", s.parameters, reset)
+
+
+def _tokenizer(asked: Tokenizer | None) -> Iterator[str]:
+    if asked is None:
+        return
+    source = asked.source if isinstance(asked.source, str) else quoted(str(asked.source.ref))
+    yield "tokenizer:"
+    yield f"  source: {source}"
+    if asked.tokens:
+        yield "  tokens:"
+    for rule in asked.tokens:
+        row = "" if rule.source is None else f"source: {_row_source(rule.source)}"
+        force = "force: true" if rule.force else ""
+        yield f"    {quoted(rule.token)}: {{{', '.join(filter(None, (row, force)))}}}"
+    if asked.pad_to_multiple_of is not None:
+        yield f"  pad_to_multiple_of: {asked.pad_to_multiple_of}"
+
+
+def _row_source(source: RowSource) -> str:
+    if isinstance(source, Zero):
+        return "{kind: zero}"
+    if not isinstance(source, ModelToken):
+        return quoted(str(source.ref))
+    which = f"token_id: {source.token_id}"
+    if source.token is not None:
+        which = f"token: {quoted(source.token)}"
+    return f"{{kind: model_token, model: {quoted(str(source.model.ref))}, {which}}}"
 
 
 def _parameters(

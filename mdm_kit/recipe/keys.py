@@ -18,14 +18,17 @@ MERGEKIT_KEYS = {
     "merge_method": "How the models are merged; mdm-kit methods NAME explains each method.",
     "base_model": "The model the others were made from. It gives names, config and tokenizer.",
     "models": "The models to merge, in order.",
-    "slices": "The models to merge, written as one slice over all their layers.",
+    "slices": "Pieces of the result, one behind the other: which layers of which models.",
+    "modules": "For a model of several towers: what is merged in each of them.",
     "parameters": "Parameters of the method: for the whole merge, and for every model that does "
     "not say otherwise.",
     "dtype": "The dtype of the result; the arithmetic is float32 or better whatever stands here.",
     "out_dtype": "The dtype of the result, where it is not that of dtype.",
-    "name": "What the merge is called.",
+    "name": "What the merge is called; in a document before the last one, what later ones call "
+    "its result.",
     "tokenizer": "Where the result's tokenizer comes from.",
     "tokenizer_source": "Where the result's tokenizer comes from, in one word.",
+    "chat_template": "The result's chat template: auto, a name, or the template itself.",
 }
 """Top-level keys that mergekit 0.1.5 knows and that are honoured here, with what they mean."""
 
@@ -34,23 +37,26 @@ OWN_KEYS = {
     "license": "The licence of the result, where the models' licences differ.",
     "ledger": "What is kept beside the result, for taking models out of it again.",
     "coefficients": "How the models' weights are found.",
+    "on_mismatch": "What becomes of tensors that not all models have, or have in the same shape: "
+    "error refuses the merge; base writes them as the base has them; skip merges them of the "
+    "models that have them. Tensors the base does not have are left out.",
+    "push": "Where merge --push publishes the result; nothing is published without the flag.",
+    "experts": "The models whose feed-forward layers become experts, as mergekit-moe has them.",
+    "shared_experts": "The model whose feed-forward layers every token goes through.",
+    "gate_mode": "How the routers come of the experts' prompts, or by chance.",
+    "experts_per_token": "How many experts a token goes through; 2 if nothing is said.",
+    "architecture": "The kind of mixture: mixtral, qwen, qwen3 or deepseek.",
 }
 """Top-level keys that mergekit does not know, with what they mean."""
 
 TOP_KEYS = MERGEKIT_KEYS | OWN_KEYS
 
 TOP_REFUSED = {
-    "modules": Refusal(_LATER, "list whole models under 'models'"),
-    "chat_template": Refusal(_LATER, "the base's template is kept as it is"),
-    "push": Refusal(_LATER, "upload the finished folder"),
     "evaluate": Refusal(_LATER, "evaluate the finished folder"),
     "calibration": Refusal(_LATER),
-    "on_mismatch": Refusal(_LATER, "models must agree in names and shapes"),
     "input_model_parameters": Refusal(
         "is no longer part of the dialect", "put 'parameters' under each model"
     ),
-    "experts": Refusal("belongs to mergekit-moe, which is another format"),
-    "gate_mode": Refusal("belongs to mergekit-moe, which is another format"),
     "genome": Refusal("belongs to mergekit-evolve, which is another format"),
     "random_seed": Refusal("is not a key", "write seed: 0"),
 }
@@ -66,18 +72,34 @@ ENTRY_KEYS = {
 SLICE_KEYS = {
     "sources": "The models of the slice, each with its range of layers.",
     "parameters": "Parameters of the slice; they come between the models' and the recipe's.",
+    "base_model": "The base of this slice, one of its sources, where it is not the recipe's.",
     "residual_weight": "Changes nothing.",
 }
 """Keys of one item of `slices`."""
 
-SLICE_REFUSED = {
-    "base_model": Refusal(_LATER, "write base_model at the top of the recipe"),
+MODULE_KEYS = {
+    "slices": "The pieces of the module, one behind the other.",
+    "models": "The models to merge in the module, whole.",
+    "parameters": "Parameters of the module; they come between the slices' and the recipe's.",
 }
+"""Keys of one of `modules`."""
 
 SOURCE_KEYS = ENTRY_KEYS | {
-    "layer_range": "The first layer and the one behind the last; all layers of the model.",
+    "layer_range": "The first layer and the one behind the last.",
 }
 """Keys of one item of a slice's `sources`."""
+
+EXPERT_KEYS = {
+    "source_model": "The model: a Hub id or a folder.",
+    "name": "What the model is called in reports, in the manifest and on the command line.",
+    "positive_prompts": "Texts that should be routed to this expert.",
+    "negative_prompts": "Texts that should not.",
+    "noise_scale": "Standard deviation of noise that is added to the expert's weights.",
+    "residual_scale": "Multiplies what the expert adds: its down projection.",
+}
+"""Keys of one item of `experts`."""
+
+GATE_MODES = ("hidden", "hidden_avg", "hidden_last", "cheap_embed", "random", "uniform_random")
 
 REFERENCE_KEYS = {"model": "The model, a text or path and revision.", "lora": "A LoRA adapter."}
 """Keys of a model reference that is written as a mapping."""
@@ -95,10 +117,37 @@ FILTER_KEYS = {
 }
 """Keys of a value for the tensors of some names."""
 
-TOKENIZER_KEYS = {"source": "Whose tokenizer the result has."}
+TOKENIZER_KEYS = {
+    "source": "Whose tokenizer the result has: base, union or a model of the recipe. In a union "
+    "the base's tokens keep their ids, and what only other models know comes behind them.",
+    "tokens": "Tokens the result has besides, or whose rows come from somewhere else.",
+    "pad_to_multiple_of": "The number of embedding rows is rounded up to a multiple of this.",
+}
+TOKEN_KEYS = {
+    "source": "Where the token's row comes from in models that lack it: a model, a model's other "
+    "token, or zeros. Left out, from the base, or from the models that have it.",
+    "force": "true: every model gets that row, whether it knows the token or not.",
+}
+ROW_KINDS = {
+    "model_token": "The row of another token, of the model that is named.",
+    "zero": "A row of zeros.",
+}
+MODEL_TOKEN_KEYS = {
+    "kind": "model_token",
+    "model": "A model of the recipe.",
+    "token": "The token whose row it is.",
+    "token_id": "The id of that token, instead of its text.",
+}
 LEDGER_KEYS = {
     "keep": "references: names and digests, and what the method measured. deltas: the models "
-    "besides, losslessly. deltas+base: the base too. none: nothing.",
+    "besides, losslessly. deltas+base: the base too. state: the sums that opcm and covmerge go on "
+    "from. none: nothing.",
+}
+PUSH_KEYS = {
+    "repo": "The repository on the Hub, as you/name; it is created if there is none.",
+    "private": "true or false: who may see it. A new repository is private if nothing is said.",
+    "revision": "The branch, main if nothing is said.",
+    "message": "The title of the commit.",
 }
 COEFFICIENTS_KEYS = {"method": "fixed: the weights are those of the recipe."}
 
@@ -135,6 +184,7 @@ PARAMETER_NAMES = frozenset(
         "scale_scope",
         "scope",
         "select_topk",
+        "side",
         "t",
         "tail_tol",
         "tol",
@@ -144,15 +194,10 @@ PARAMETER_NAMES = frozenset(
 )
 """Names of method parameters, to tell a key that stands too far left from a misspelt one."""
 
-LEDGER_KEEPS = ("references", "deltas", "deltas+base", "none")
-LEDGER_KEEPS_LATER = ("state",)
+LEDGER_KEEPS = ("references", "deltas", "deltas+base", "state", "none")
+ON_MISMATCH = ("error", "base", "skip")
 COEFFICIENT_METHODS = ("fixed",)
 COEFFICIENT_METHODS_LATER = ("quadratic", "gradient", "cma_es")
-
-TOKENIZER_REFUSED = {
-    "tokens": Refusal(_LATER, "it needs embedding rows moved; use {source: base}"),
-    "pad_to_multiple_of": Refusal(_LATER, "embeddings keep the base's rows"),
-}
 
 DTYPE_NICKNAMES = {
     "bf16": "bfloat16",

@@ -7,27 +7,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mdm_kit.errors import RecipeError, UsageError
+from mdm_kit.recipe.chat_template import read_chat_template
 from mdm_kit.recipe.collector import Collector
 from mdm_kit.recipe.decoding import decode
 from mdm_kit.recipe.keys import OWN_KEYS, TOP_KEYS, TOP_REFUSED
-from mdm_kit.recipe.model import ModelEntry, Parameter, Recipe
+from mdm_kit.recipe.mixtures import read_mixture
+from mdm_kit.recipe.model import ModelEntry, Module, Parameter, Recipe, Slice
 from mdm_kit.recipe.models import known_entries, read_models, read_name
 from mdm_kit.recipe.options import (
     check_coefficients,
-    check_tokenizer,
-    check_tokenizer_source,
     read_dtype,
     read_ledger,
     read_license,
+    read_on_mismatch,
     read_seed,
 )
 from mdm_kit.recipe.parameters import read_parameters
+from mdm_kit.recipe.push import read_push
 from mdm_kit.recipe.references import LocatedRef, read_reference
 from mdm_kit.recipe.report import render
 from mdm_kit.recipe.scalars import START, Scalar
-from mdm_kit.recipe.slices import Slice, joined, read_slices
+from mdm_kit.recipe.slices import joined, named_alike, read_modules, read_slices
+from mdm_kit.recipe.stages import in_stages
+from mdm_kit.recipe.tokenizer import Tokenizer, read_tokenizer, read_tokenizer_source
 from mdm_kit.recipe.yaml_nodes import MAX_BYTES, MappingNode, Node, kind_of
-from mdm_kit.recipe.yaml_reader import read_document
+from mdm_kit.recipe.yaml_reader import read_documents
 from mdm_kit.words import Finding, Level, shown
 
 if TYPE_CHECKING:
@@ -36,6 +40,12 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     T = TypeVar("T")
+
+
+_WHAT = ("models", "slices", "modules", "experts")
+"""Keys that say what is merged; a recipe has one of them."""
+MIXTURE = "moe"
+"""The method of recipes with experts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +105,10 @@ def read_recipe_text(text: str | bytes, *, filename: str = "recipe.yml") -> Pars
     """
     found = Collector()
     source, readable = decode(text, found)
-    root = read_document(source, found) if readable else None
-    recipe = _read_root(root, source, found) if root is not None else None
+    roots = read_documents(source, found) if readable else ()
+    recipes = [_read_root(root, source, found) for root in roots]
+    whole = [recipe for recipe in recipes if recipe is not None]
+    recipe = in_stages(whole, found) if whole and len(whole) == len(recipes) else None
     return Parsed(recipe, found.done(), source, filename)
 
 
@@ -106,29 +118,35 @@ def _read_root(root: Node, text: str, found: Collector) -> Recipe | None:
         found.error(message, root.place, "a recipe starts like this: merge_method: linear")
         return None
     values = known_entries(root, TOP_KEYS, TOP_REFUSED, "of the recipe", found)
-    method = _read_method(values.get("merge_method"), root, found)
+    method = _read_method(values, root, found)
     written = {key.text for key, _ in root.entries}
-    if "models" not in values and not written & {"slices", "modules"}:
+    if not written & set(_WHAT):
         found.error("the recipe has no 'models'", START, "list the models to merge under 'models'")
-    slices = values.get("slices")
-    if "models" in values and slices is not None and not _null(slices):
-        message = "'models' and 'slices' both say what is merged; keep one of them"
-        found.error(message, slices.place)
+    what = [key for key in _WHAT if key in values and not _null(values[key])]
+    if len(what) > 1:
+        message = f"'{what[0]}' and '{what[1]}' both say what is merged; keep one of them"
+        found.error(message, values[what[1]].place)
     _check_options(values, found)
     base = values.get("base_model")
     base_ref = read_reference(base, "base_model", found) if base and not _null(base) else None
     models = read_models(values["models"], found) if "models" in values else ()
     none: tuple[Parameter, ...] = ()
     parameters = _take(values, "parameters", read_parameters, found, none)
-    if "slices" in values and "models" not in values:
-        whole = _take(values, "slices", read_slices, found, Slice())
-        models, parameters = whole.models, joined(whole.parameters, parameters)
+    modules: tuple[Module, ...] = ()
+    mixture = None
+    if "experts" in values and not _null(values["experts"]):
+        models, mixture = read_mixture(values, found)
+    elif "models" not in values:
+        models, parameters, modules = _read_pieces(values, parameters, found)
+    tokenizer = _read_tokenizer(values, found)
     recipe = Recipe(
         text=text,
         merge_method=method or Scalar(""),
         models=models,
         base_model=base_ref,
         parameters=parameters,
+        modules=modules,
+        mixture=mixture,
         dtype=_take(values, "dtype", lambda n, f: read_dtype("dtype", n, f), found, None),
         out_dtype=_take(
             values, "out_dtype", lambda n, f: read_dtype("out_dtype", n, f), found, None
@@ -137,10 +155,33 @@ def _read_root(root: Node, text: str, found: Collector) -> Recipe | None:
         name=_take(values, "name", read_name, found, None),
         license=_take(values, "license", read_license, found, None),
         ledger=_take(values, "ledger", read_ledger, found, "references"),
-        dialect=_in_dialect(root, models, base_ref),
+        on_mismatch=_take(values, "on_mismatch", read_on_mismatch, found, "error"),
+        push=_take(values, "push", read_push, found, None),
+        tokenizer=tokenizer,
+        chat_template=_take(values, "chat_template", read_chat_template, found, None),
+        dialect=_in_dialect(root, models, base_ref, tokenizer),
         places=tuple((key.text, value.place) for key, value in root.entries),
     )
     return recipe if method is not None else None
+
+
+def _read_pieces(
+    values: dict[str, Node], parameters: tuple[Parameter, ...], found: Collector
+) -> tuple[tuple[ModelEntry, ...], tuple[Parameter, ...], tuple[Module, ...]]:
+    """Return models, parameters and modules of a recipe that has slices or modules.
+
+    One slice on the recipe's own base is models with a range of layers, and no module.
+    """
+    none: tuple[Slice, ...] = ()
+    slices = _take(values, "slices", read_slices, found, none)
+    if len(slices) == 1 and slices[0].base_model is None:
+        return slices[0].models, joined(slices[0].parameters, parameters), ()
+    no_modules: tuple[Module, ...] = ()
+    modules = _take(values, "modules", read_modules, found, no_modules)
+    if slices:
+        modules = (Module(None, slices, place=values["slices"].place),)
+    models, modules = named_alike(modules, found)
+    return models, parameters, modules
 
 
 def _null(node: Node) -> bool:
@@ -159,7 +200,19 @@ def _take(
     return default if node is None or _null(node) else read(node, found)
 
 
-def _read_method(node: Node | None, root: MappingNode, found: Collector) -> Scalar | None:
+def _read_method(values: dict[str, Node], root: MappingNode, found: Collector) -> Scalar | None:
+    """Return the name of the method; mergekit-moe's recipes have none, for there is but one."""
+    node, experts = values.get("merge_method"), values.get("experts")
+    experts = None if experts is not None and _null(experts) else experts
+    named = isinstance(node, Scalar) and node.text
+    if experts is not None and (node is None or _null(node)):
+        return Scalar(MIXTURE, place=experts.place)
+    if node is not None and (named == MIXTURE) != (experts is not None):
+        found.error(
+            f"merge_method: {MIXTURE} goes with 'experts', and 'experts' with it",
+            node.place,
+            "write experts: [{source_model: owner/name, positive_prompts: [...]}]",
+        )
     if node is None:
         hint = "mdm-kit methods lists what there is"
         found.error("the recipe has no 'merge_method'", root.place, hint)
@@ -172,26 +225,31 @@ def _read_method(node: Node | None, root: MappingNode, found: Collector) -> Scal
 
 
 def _check_options(values: dict[str, Node], found: Collector) -> None:
-    """Check the keys that have only one value so far, and so leave nothing in the recipe."""
-    source, tokenizer = values.get("tokenizer_source"), values.get("tokenizer")
-    if source is not None and tokenizer is not None and not _null(source) and not _null(tokenizer):
-        message = "'tokenizer' and 'tokenizer_source' say the same thing; keep one of them"
-        found.error(message, tokenizer.place)
-    if source is not None and not _null(source):
-        check_tokenizer_source(source, found)
-    if tokenizer is not None and not _null(tokenizer):
-        check_tokenizer(tokenizer, found)
+    """Check the key that has only one value so far, and so leaves nothing in the recipe."""
     coefficients = values.get("coefficients")
     if coefficients is not None and not _null(coefficients):
         check_coefficients(coefficients, found)
 
 
+def _read_tokenizer(values: dict[str, Node], found: Collector) -> Tokenizer | None:
+    source, tokenizer = values.get("tokenizer_source"), values.get("tokenizer")
+    if source is not None and tokenizer is not None and not _null(source) and not _null(tokenizer):
+        message = "'tokenizer' and 'tokenizer_source' say the same thing; keep one of them"
+        found.error(message, tokenizer.place)
+    short = _take(values, "tokenizer_source", read_tokenizer_source, found, None)
+    return _take(values, "tokenizer", read_tokenizer, found, None) or short
+
+
 def _in_dialect(
-    root: MappingNode, entries: tuple[ModelEntry, ...], base: LocatedRef | None
+    root: MappingNode,
+    entries: tuple[ModelEntry, ...],
+    base: LocatedRef | None,
+    tokenizer: Tokenizer | None,
 ) -> bool:
     """Return whether mergekit would read the same file: only its keys, its form of references."""
     own_key = any(key.text in OWN_KEYS for key, _ in root.entries)
     references = [e.located for e in entries] + ([base] if base else [])
+    references += tokenizer.references if tokenizer else ()
     return (
         not own_key
         and all(r.mergekit_form for r in references)

@@ -63,11 +63,12 @@ class _Frame:
     height: int = 1
 
 
-def read_document(text: str, found: Collector, loader: Any = _LOADER) -> Node | None:
-    """Return the root of the one YAML document in `text`, which `decode` has let pass.
+def read_documents(text: str, found: Collector, loader: Any = _LOADER) -> tuple[Node, ...]:
+    """Return the root of each YAML document in `text`, which `decode` has let pass.
 
-    None means that nothing could be read and `found` says why; errors that leave the rest of the
-    document readable (tags, duplicate keys, keys that are no text) are added to `found` as well.
+    None at all mean that nothing could be read and `found` says why; errors that leave the rest
+    readable (tags, duplicate keys, keys that are no text) are added to `found` as well. The limits
+    are those of all documents together; an anchor counts in its own.
     The default loader is libyaml's where it is installed; the pure Python one is twenty times
     slower.
     """
@@ -77,25 +78,24 @@ def read_document(text: str, found: Collector, loader: Any = _LOADER) -> Node | 
             builder.take(event)
     except yaml.YAMLError as problem:
         _report_syntax(text, problem, found)
-        return None
+        return ()
     except _Refused:
-        return None
-    if builder.root is None:
+        return ()
+    if not builder.roots:
         found.error("expected a recipe, found an empty file", None, "mdm-kit init writes one")
-    return builder.root
+    return tuple(builder.roots)
 
 
 class _Builder:
     """Takes events one by one and holds the collections that are still open."""
 
     def __init__(self, text: str, found: Collector) -> None:
-        self.root: Node | None = None
+        self.roots: list[Node] = []
         self._text = text
         self._found = found
         self._open: list[_Frame] = []
         self._anchors: dict[str, _Built | None] = {}  # None while the node is still open
         self._n_nodes = 0
-        self._n_documents = 0
         self._last_end = 0
 
     def take(self, event: Any) -> None:
@@ -107,15 +107,9 @@ class _Builder:
         self._found.error(message, place, hint)
         return _Refused()
 
-    def document(self, event: Any) -> None:
-        """Take the start of a document."""
-        self._n_documents += 1
-        if self._n_documents > 1:
-            raise self._refuse(
-                "a second document starts here; a recipe is exactly one",
-                _mark_place(event.start_mark, 3),
-                "write each stage to its own file and merge one after the other",
-            )
+    def document(self, event: Any) -> None:  # noqa: ARG002 -- readers have one signature
+        """Take the start of a document, which knows no anchor of those before it."""
+        self._anchors.clear()
 
     def scalar(self, event: Any) -> None:
         """Take a scalar."""
@@ -181,7 +175,7 @@ class _Builder:
         if anchor is not None:
             self._anchors[anchor] = built
         if not self._open:
-            self.root = built.node
+            self.roots.append(built.node)
             return
         parent = self._open[-1]
         parent.children.append(built.node)

@@ -9,15 +9,34 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
 
-from mdm_kit.planner.nodes import Write
+from mdm_kit.planner.nodes import Read, Write, inputs_of
 from mdm_kit.run.countdown import Countdown
-from mdm_kit.run.executor import Bytes
+from mdm_kit.run.executor import Bytes, Starved
 from mdm_kit.run.inputs import Inputs
+from mdm_kit.run.profile import Profile
 
-Borrow = Callable[[int, int], Inputs]
-"""Returns the inputs of some elements (start, count), for use in a `with`."""
+
+class Borrow(Protocol):
+    """Lends the inputs of some of a tensor's elements."""
+
+    def __call__(self, start: int, count: int) -> Inputs:
+        """Return the inputs of `count` elements from `start` on, for use in a `with`."""
+
+    @property
+    def profile(self) -> Profile:
+        """Where the time of reading goes."""
+
+    def of(self, reads: Sequence[Read], start: int, count: int) -> Inputs:
+        """Return elements of some of the inputs alone, for use in a `with`."""
+
+    def unread(self, reads: Sequence[Read], start: int, count: int) -> Inputs:
+        """Return what `of` does, not borrowed yet."""
+
+    def ahead(self, parts: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        """Yield (start, count) of parts that will be borrowed in turn, having announced them."""
 
 
 class Stage(ABC):
@@ -52,6 +71,9 @@ class Course(ABC):
         self._settling = threading.Lock()
         self._failure: BaseException | None = None
 
+    def await_sums(self) -> None:  # noqa: B027 -- most have none
+        """Return when what must be summed of the tensor before its first tile is."""
+
     def settle(self, upto: int, borrow: Borrow) -> None:
         """Finish the stages before `upto`.
 
@@ -60,7 +82,7 @@ class Course(ABC):
         """
         while (at := self._settled) < upto:
             if not self.stages[at].countdown.wait():
-                raise RuntimeError("a tile of this stage failed")
+                raise Starved("a tile of this stage failed")
             with self._settling:
                 if self._failure is not None:
                     raise self._failure
@@ -74,6 +96,11 @@ class Course(ABC):
             self._failure = failure
             raise
         self._settled += 1
+
+    @property
+    def fill_reads(self) -> Sequence[Read]:
+        """The source tensors whose elements `fill` is given: all of them, the base first."""
+        return inputs_of(self.write)[0]
 
     @abstractmethod
     def fill(self, inputs: Inputs, start: int, out: Bytes, dtype: str, *, wide: bool) -> bool:

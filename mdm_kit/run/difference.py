@@ -16,6 +16,7 @@ from mdm_kit.planner.costs import TILE_ELEMENTS
 from mdm_kit.run.block_differences import ROW, Rows, comparing
 from mdm_kit.run.compared import Difference, Numbers, Products, TensorDifference
 from mdm_kit.run.executor import Bytes, stream
+from mdm_kit.run.foresight import Foresight
 from mdm_kit.run.matching import Pair, matching
 from mdm_kit.sources import Source
 from mdm_kit.words import DTYPES, TensorInfo
@@ -37,8 +38,20 @@ def differences(a: Source, b: Source, threads: int, advance: Callable[[int], obj
         _measure(tile, a, b, out.view(ROW))
 
     tiles = (tile for pair in found.pairs if pair.is_comparable for tile in _tiles_of(pair))
+
+    def announce(tile: _Tile) -> int:
+        for source, info in ((a, tile.pair.a), (b, tile.pair.b)):
+            bits = DTYPES[info.dtype].bits
+            source.expect(info, tile.start * bits // 8, tile.count * bits // 8)
+        return tile.read_nbytes
+
     # Closed before the sources are: no worker may read what is no longer open.
-    with closing(stream(tiles, work, threads)) as results:
+    with (
+        Foresight((a, b)) as foresight,
+        closing(
+            stream(foresight.ahead(tiles, announce), work, threads, foresight.give_up)
+        ) as results,
+    ):
         for tile, out in results:
             held.append(out.view(ROW).copy())
             advance(tile.read_nbytes)

@@ -14,6 +14,7 @@ from blake3 import blake3
 from mdm_kit.bundle.stage import Stage, check_output
 from mdm_kit.errors import IntegrityError, OutputExists, RoomError
 from mdm_kit.run.executor import Bytes, stream
+from mdm_kit.run.foresight import Foresight
 from mdm_kit.sources import CheckpointFile, Source
 from mdm_kit.sources.kept import KeptSource
 from mdm_kit.sources.kept_codec import BLOCK_ELEMENTS, elements
@@ -85,8 +86,18 @@ def _write_weights(
     def work(piece: _Piece, into: Bytes) -> None:
         source.read(piece.info, into.data, piece.start)
 
+    def announce(piece: _Piece) -> int:
+        source.expect(piece.info, piece.start, piece.nbytes)
+        return piece.nbytes
+
     pieces = (piece for info in tensors for piece in _pieces(info))
-    with path.open("xb") as stored, contextlib.closing(stream(pieces, work, threads)) as results:
+    with (
+        Foresight((source,)) as foresight,
+        path.open("xb") as stored,
+        contextlib.closing(
+            stream(foresight.ahead(pieces, announce), work, threads, foresight.give_up)
+        ) as results,
+    ):
         head = head_bytes(source, file)
         stored.write(head)
         advance(len(head))

@@ -46,6 +46,15 @@ class Inputs:
         """Return the borrowed elements as kernels take them, `start` being the tensor's first."""
         return Stored(self.addresses, self.dtypes, start, self.count, wide)
 
+    def announce(self) -> int:
+        """Tell far sources what `borrow` will read, and return the bytes of all inputs."""
+        for read in self._reads:
+            width = DTYPES[read.info.dtype].bits
+            source = self._sources[read.info.source]
+            if source.is_far:
+                source.expect(read.info, self._start * width // 8, self.count * width // 8)
+        return self.nbytes
+
     def borrow(self) -> None:
         """Borrow the elements; raises what a source raises, and has borrowed nothing then."""
         try:

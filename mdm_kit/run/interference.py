@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from mdm_kit.maths.fold import fold
 from mdm_kit.planner.plan import Plan
 from mdm_kit.planner.solving import Group
+from mdm_kit.run.course import tiles
 from mdm_kit.run.inputs import Inputs
-from mdm_kit.run.work import Work, inputs_of
+from mdm_kit.run.work import Work
 
 UNIT = 2.0**-53
 """Half the distance from 1 to the next float64."""
@@ -41,12 +42,9 @@ def largest_cosine_left(plan: Plan, work: Work) -> tuple[float, float] | None:
             write = writes[name]
             apply, size = write.apply(), plan.budget.tile_of(write)
             wide = apply is not None and apply.compute == "float64"
-            for start in range(0, write.n_elements, size):
-                count = min(size, write.n_elements - start)
-                reads, _ = inputs_of(write)
-                inputs = Inputs(work.sources, reads, start, count)
-                inputs.borrow()
-                with inputs:
+            borrow = work.borrower(write)
+            for start, count in borrow.ahead(tiles(write.n_elements, size)):
+                with borrow(start, count) as inputs:
                     parts = _components(group, inputs, wide=wide)
                     products += parts @ parts.T  # (n, n)
         norms = np.sqrt(np.diag(products))

@@ -20,6 +20,7 @@ from blake3 import blake3
 from mdm_kit.bundle.kept_file import FileDigest, KeptFile
 from mdm_kit.maths.planes import Bytes
 from mdm_kit.planner.costs import SPARE_TILES
+from mdm_kit.run.foresight import Foresight
 from mdm_kit.sources import Loan, Source
 from mdm_kit.sources.kept_codec import BLOCK_ELEMENTS, elements, encode_block, pack, trailer
 from mdm_kit.sources.kept_facts import HEAD, SIDE, TENSOR, Facts, Identity, KeptTensor
@@ -59,18 +60,24 @@ class _Coded:
 
 
 def keep_deltas(
-    kept: Sequence[Kept], threads: int, advance: Callable[[int], None] = lambda _: None
+    kept: Sequence[Kept],
+    threads: int,
+    advance: Callable[[int], None] = lambda _: None,
+    foresight: Foresight | None = None,
 ) -> dict[str, FileDigest]:
     """Write every kept model's file and return their digests by file name.
 
-    `advance` is told the models' bytes as they are coded. Files get their names one after the other
-    at the end, each whole. Raises what sources raise, `RoomError` where the disk refuses,
-    `UsageError` for a model of too many tensors.
+    What is far is fetched ahead with `foresight`. `advance` is told the models' bytes as they are
+    coded. Files get their names one after the other at the end, each whole. Raises what sources
+    raise, `RoomError` where the disk refuses, `UsageError` for a model of too many tensors.
     """
     with contextlib.ExitStack() as stack:
         writings = [_Writing(k, stack) for k in kept]
         pool = stack.enter_context(ThreadPoolExecutor(threads, "keep"))
-        with contextlib.closing(_in_order(pool, _jobs(writings), threads)) as results:
+        foresight = foresight or Foresight(())
+        jobs = foresight.ahead(_jobs(writings), _announce)
+        results = _in_order(pool, jobs, threads, foresight.give_up)
+        with contextlib.closing(results):
             for job, coded in results:
                 _take(job, coded)
                 advance(sum(loan.nbytes for loan in coded.loans))
@@ -177,9 +184,12 @@ def _take(job: _Job, coded: _Coded) -> None:
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, jobs: Iterable[_Job], threads: int
+    pool: ThreadPoolExecutor, jobs: Iterable[_Job], threads: int, give_up: Callable[[], None]
 ) -> Generator[tuple[_Job, _Coded]]:
-    """Code jobs side by side and yield the results in order; a result's loans end with its turn."""
+    """Code jobs side by side and yield the results in order; a result's loans end with its turn.
+
+    On an error `give_up` is to free workers that wait for something.
+    """
     pending: deque[tuple[_Job, Future[_Coded]]] = deque()
     try:
         for job in jobs:
@@ -188,6 +198,9 @@ def _in_order(
                 yield from _next(pending)
         while pending:
             yield from _next(pending)
+    except BaseException:
+        give_up()
+        raise
     finally:
         for _, future in pending:
             if not future.cancel() and future.exception() is None:
@@ -225,6 +238,14 @@ def _coded(job: _Job, base: Bytes | None) -> _Coded:
         coded.release()
         raise
     return coded
+
+
+def _announce(job: _Job) -> int:
+    reads = [(w.kept.source, info) for w, info in job.members]
+    for source, info in (*([job.base] if job.base else ()), *reads):
+        width = elements(info)[1]
+        source.expect(info, job.start * width, job.count * width)
+    return sum(job.count * elements(info)[1] for _, info in reads)
 
 
 def _lent(source: Source, info: TensorInfo, job: _Job) -> Loan:

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from mdm_kit.bundle.stage import Stage
 from mdm_kit.ledger.entries import FileEntry
 from mdm_kit.planner.plan import Plan
+from mdm_kit.run.foresight import Foresight
 from mdm_kit.run.keeping import Kept, keep_deltas
 from mdm_kit.run.progress import Progress
-from mdm_kit.sources import Source
-
-KEPT_FOLDER = "deltas"
+from mdm_kit.sources import KEPT_FOLDER, Source
+from mdm_kit.sources.aligned import as_stored
+from mdm_kit.words import counted
 
 
 @dataclass(frozen=True, slots=True)
 class KeptFiles:
-    """Files that keep models: the name of each by model, and what the manifest says of each."""
+    """Files that keep models or sums: the name of each, and what the manifest says of each."""
 
     by_model: dict[str, str] = field(default_factory=dict)
     entries: dict[str, FileEntry] = field(default_factory=dict)
+    sums: tuple[str, ...] = ()
+
+    def with_sums(self, files: Mapping[str, FileEntry]) -> KeptFiles:
+        """Return these and files that keep sums."""
+        return replace(self, entries={**self.entries, **files}, sums=tuple(files))
 
 
-def keep_sources(plan: Plan, stage: Stage, progress: Progress) -> KeptFiles:
+def keep_sources(plan: Plan, stage: Stage, progress: Progress, foresight: Foresight) -> KeptFiles:
     """Write the models a recipe wants kept, their bits against the base's, beside the shards.
 
     Raises what reading the models raises, and `RoomError` where the disk refuses.
@@ -36,12 +42,14 @@ def keep_sources(plan: Plan, stage: Stage, progress: Progress) -> KeptFiles:
     folder = stage.model / KEPT_FOLDER
     folder.mkdir()
     wanted: list[tuple[str, Kept]] = []
+    # As they are stored: a model that comes out of the bundle is the one that went into it.
+    origin = as_stored(base.source)
     for i, (name, source) in enumerate(_models(plan), start=1):
-        wanted.append((name, Kept(source, base.source, folder / f"{i:03d}.safetensors")))
+        wanted.append((name, Kept(as_stored(source), origin, folder / f"{i:03d}.safetensors")))
     if keep == "deltas+base":
-        wanted.append((base.name, Kept(base.source, None, folder / "base.safetensors")))
-    progress.say(f"keeping {len(wanted)} models")
-    digests = keep_deltas([kept for _, kept in wanted], plan.budget.threads)
+        wanted.append((base.name, Kept(origin, None, folder / "base.safetensors")))
+    progress.say(f"keeping {counted(len(wanted), 'model')}")
+    digests = keep_deltas([kept for _, kept in wanted], plan.budget.threads, foresight=foresight)
     names = {name: f"{KEPT_FOLDER}/{kept.path.name}" for name, kept in wanted}
     return KeptFiles(
         names,

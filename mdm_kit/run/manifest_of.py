@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from mdm_kit.bundle.shard_file import ShardDigests
-from mdm_kit.errors import IntegrityError
 from mdm_kit.ledger.canonical import digest, sha256_of
 from mdm_kit.ledger.entries import (
+    PASSED,
     Certificate,
     Event,
     FileEntry,
     GroupEntry,
     LedgerEntry,
     Mode,
+    PartsEntry,
     Precision,
-    SourceEntry,
-    SourceFile,
+    SumsEntry,
     TensorEntry,
 )
 from mdm_kit.ledger.manifest import MANIFEST_SCHEMA, Manifest, plain
@@ -27,10 +26,13 @@ from mdm_kit.ledger.products import Products
 from mdm_kit.maths.orthogonal import Gram
 from mdm_kit.methods.registry import methods
 from mdm_kit.planner.compat import any_compat
-from mdm_kit.planner.nodes import Same
-from mdm_kit.planner.plan import Plan, PlannedSource
+from mdm_kit.planner.nodes import Write
+from mdm_kit.planner.plan import Plan
 from mdm_kit.planner.solving import Group, is_blurred
+from mdm_kit.planner.sums import BEFORE, sums_of
 from mdm_kit.recipe import plain_setting
+from mdm_kit.run.source_entries import Noted, source_entries
+from mdm_kit.run.staged_entries import computes_of, stage_entries
 from mdm_kit.run.weights import Weights
 from mdm_kit.versions import libraries, tool
 from mdm_kit.words import shown
@@ -38,7 +40,7 @@ from mdm_kit.words import shown
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What the work on the tensors gave: digests, inner products, solved groups, weights.
+    """What the work on the tensors gave: digests, inner products, solved groups, weights, sums.
 
     `exact` are inner products from compensated sums.
     """
@@ -48,6 +50,7 @@ class Result:
     exact: dict[str, Gram]
     groups: dict[str, Group]
     weights: dict[str, Weights]
+    sums: SumsEntry | None = None
 
 
 def manifest_of(
@@ -55,16 +58,19 @@ def manifest_of(
     result: Result,
     files: Mapping[str, FileEntry],
     kept: Mapping[str, str],
+    kept_sums: Sequence[str],
     ledger: LedgerEntry | None,
     recipe_text: str,
     references: Mapping[str, str],
     *,
     device: str,
     verify: bool,
+    noted: Noted,
 ) -> Manifest:
     """Return the manifest of a merge whose shards and `files` are written.
 
-    `kept` names the file that keeps a model, where one does; `references` gives each source's
+    `kept` names the file that keeps a model, where one does, `kept_sums` those that keep sums;
+    `references` gives each source's
     public name; `verify` asks for the sha256 of every source file. Raises `IntegrityError` where a
     file from the Hub is not the one the Hub declares.
     """
@@ -73,7 +79,7 @@ def manifest_of(
         for s in plan.shards
     }
     edit = plan.edit
-    patched = edit is not None and edit.mode != "rebuild"
+    patched = edit is not None and edit.is_patch
     draft = Manifest(
         schema=MANIFEST_SCHEMA,
         tool=tool(),
@@ -86,38 +92,74 @@ def manifest_of(
         precision=_precision(plan),
         libraries=libraries(),
         device=device.partition(":")[0],
-        sources=[replace(s, kept=kept.get(s.name)) for s in _sources(plan, references, verify)],
+        sources=[
+            replace(s, kept=kept.get(s.name))
+            for s in source_entries(plan, references, verify, noted)
+        ],
         tensors=_tensors(plan, result),
         groups=edit.parent.groups if edit and patched else _groups(plan, result),
         ledger=ledger,
         findings=findings_of(plan, result),
-        undo=_undo(plan, patched=patched, weighed=ledger is not None),
+        undo=_undo(plan, patched=patched, weighed=ledger is not None, summed=bool(kept_sums)),
         shards=shards,
         files={name: files[name] for name in sorted(files)},
         history=[],
+        sums=_sums(plan, result, kept_sums),
+        parts=_parts(plan),
+        stages=stage_entries(plan, references) or None,
     )
-    history = [*(edit.parent.history if edit else []), _event(plan, draft)]
+    history = [*(edit.parent.history if edit else []), _event(plan, draft, noted.time)]
     return replace(draft, history=history)
 
 
-def _undo(plan: Plan, *, patched: bool, weighed: bool) -> list[Mode]:
+def _sums(plan: Plan, result: Result, kept: Sequence[str]) -> SumsEntry | None:
+    if result.sums is None:
+        return None
+    arrays = (a.role for w in plan.writes for a in sums_of(w, keeps=bool(kept)))
+    return replace(result.sums, files=sorted(kept), steps_back=BEFORE in arrays)
+
+
+def _parts(plan: Plan) -> PartsEntry | None:
+    without = {w.name: list(w.without) for w in plan.writes if w.without}
+    unused = {s.name: list(s.unused) for s in plan.sources if s.unused}
+    return PartsEntry(without, unused) if without or unused else None
+
+
+def _shared(plan: Plan) -> frozenset[str]:
+    """Return the tensors all models have a part in: only those have a place in the ledger."""
+    return frozenset(w.name for w in plan.writes if not w.without)
+
+
+def _shared_groups(plan: Plan, result: Result) -> dict[str, Group]:
+    shared = _shared(plan)
+    return {n: g for n, g in result.groups.items() if shared.issuperset(g.tensors)}
+
+
+def _undo(plan: Plan, *, patched: bool, weighed: bool, summed: bool) -> list[Mode]:
     method = methods()[plan.method]
+    if any(w.without or (w.passed and method.keeps_sums) for w in plan.writes):
+        return [mode for mode in method.undo if mode == "rebuild"]
+    if plan.stages or (method.keeps_sums and not summed):
+        return ["rebuild"]
     if patched or (method.solve is not None and not weighed):
         return ["rebuild"]
-    if any_compat(_precision(plan).compute):
+    if any_compat(_precision(plan).compute) or plan.recipe.renumbers:
+        return [mode for mode in method.undo if mode == "rebuild"]
+    if any(s.alignment for s in plan.sources):
+        # What is stored are aligned rows, and what they are depends on who is there.
         return [mode for mode in method.undo if mode == "rebuild"]
     return list(method.undo)
 
 
-def _event(plan: Plan, draft: Manifest) -> Event:
+def _event(plan: Plan, draft: Manifest, time: str) -> Event:
     edit = plan.edit
-    now = datetime.now(UTC).isoformat(timespec="seconds")
     sections = draft.sections()
     if edit is None:
-        return Event("merge", now, plan.digest, sections)
+        return Event("merge", time, plan.digest, sections)
     parent = digest(plain(edit.parent.history[-1]))
     if not edit.removed:
-        return Event("add", now, plan.digest, sections, parent, list(edit.added))
+        return Event("add", time, plan.digest, sections, parent, list(edit.added))
+    exact_patch = edit.is_patch and edit.mode == "exact"
     certificate = Certificate(
         parent=edit.parent.digest,
         removed=list(edit.removed),
@@ -125,100 +167,48 @@ def _event(plan: Plan, draft: Manifest) -> Event:
         leak=edit.leak,
         residue=dict(edit.residue),
         weights=digest({name: s.sha256 for name, s in draft.shards.items()}),
-        check="mdm-kit verify --deep .",
+        # No folding repeats a patch of the stored weights; its digests can be compared.
+        check="mdm-kit verify ." if exact_patch else "mdm-kit verify --deep .",
     )
-    return Event("unmerge", now, plan.digest, sections, parent, [], certificate)
+    return Event("unmerge", time, plan.digest, sections, parent, [], certificate)
 
 
 def products_of(plan: Plan, result: Result) -> Products:
     """Return the inner products a merge leaves: those it measured and those it took over."""
-    if plan.edit is not None and plan.edit.mode != "rebuild":
+    if plan.edit is not None and plan.edit.is_patch:
         return plan.edit.products
-    if not result.grams:
+    shared = _shared(plan)
+    grams = {name: gram for name, gram in result.grams.items() if name in shared}
+    if not grams or plan.recipe.renumbers:  # its layers have no number of their own
         return Products()
     wide = [w.name for w in plan.writes if (a := w.apply()) and a.compute == "float64"]
     # A group that lost a model may need its compensated sums no more; a fresh merge has none.
     needed = {
         name: result.exact[name]
-        for group in result.groups.values()
-        if is_blurred([result.grams[t] for t in group.tensors])
+        for group in _shared_groups(plan, result).values()
+        if is_blurred([grams[t] for t in group.tensors])
         for name in group.tensors
     }
     return Products(
         tuple(_model_names(plan)),
-        result.grams,
+        grams,
         needed,
-        frozenset(wide) & frozenset(result.grams),
+        frozenset(wide) & frozenset(grams),
     )
 
 
 def _precision(plan: Plan) -> Precision:
-    applies = [p.write.apply() for s in plan.shards for p in s.tensors]
     recipe = plan.recipe
     return Precision(
-        compute=sorted({a.compute for a in applies if a}),
+        compute=computes_of(plan),
         dtype=recipe.dtype.torch_name if recipe.dtype else None,
         out_dtype=recipe.out_dtype.torch_name if recipe.out_dtype else None,
     )
 
 
-def _sources(plan: Plan, references: Mapping[str, str], verify: bool) -> list[SourceEntry]:
-    if plan.edit is not None and plan.edit.sources:
-        return list(plan.edit.sources)
-    return [_source(s, plan, references[s.name], verify) for s in plan.sources]
-
-
-def _source(source: PlannedSource, plan: Plan, reference: str, verify: bool) -> SourceEntry:
-    parameters = {
-        p.name: plain_setting(p.setting)
-        for m in plan.recipe.models
-        if m.name == source.name
-        for p in m.parameters
-    }
-    earlier = plan.edit.inherited.get(source.ref) if plan.edit else None
-    if earlier is not None and source.source.origin().kind != "hub" and not verify:
-        # The same model at another place, or out of the bundle: what it was made of still holds.
-        return replace(
-            earlier, name=source.name, role=source.role, parameters=parameters, kept=None
-        )
-    return SourceEntry(
-        name=source.name,
-        role=source.role,
-        reference=reference,
-        repo=source.repo if earlier is None else earlier.repo,
-        commit=source.commit if earlier is None else earlier.commit,
-        files=[
-            SourceFile(
-                name=f.name,
-                nbytes=f.nbytes,
-                header_sha256="sha256:" + f.header_sha256,
-                sha256=_file_digest(source, f.name, f.sha256, verify),
-                status="verified" if verify or f.sha256 else None,
-            )
-            for f in source.checkpoint.files
-        ],
-        parameters=parameters,
-    )
-
-
-def _file_digest(
-    source: PlannedSource, name: str, declared: str | None, verify: bool
-) -> str | None:
-    # What came from the Hub is always compared with the Hub's own digest: a byte that changed on
-    # the way, or in the cache since, must not end in a sealed merge.
-    if not verify and not declared:
-        return None
-    found = source.source.file_digest(name)
-    if declared and found != declared:
-        raise IntegrityError(
-            f"{shown(source.name)}: {shown(name)} should have the sha256 {declared} the Hub "
-            f"declares, found {found}; delete it from the Hugging Face cache and run again"
-        )
-    return "sha256:" + found
-
-
 def _tensors(plan: Plan, result: Result) -> dict[str, TensorEntry]:
-    weights = {name: list(w.values) for name, w in result.weights.items()}
+    shared = _shared(plan)
+    weights = {name: list(w.values) for name, w in result.weights.items() if name in shared}
     if plan.edit is not None:
         weights |= {name: list(w) for name, w in plan.edit.weights.items()}
     return {
@@ -226,13 +216,19 @@ def _tensors(plan: Plan, result: Result) -> dict[str, TensorEntry]:
             shape=list(p.write.shape),
             dtype=p.write.dtype,
             blake3=blake3,
-            rule="same" if isinstance(p.write.root, Same) else plan.method,
+            rule=_rule(p.write),
             shard=s.name,
             weights=weights.get(p.write.name),
         )
         for s in plan.shards
         for p, blake3 in zip(s.tensors, result.digests[s.name].tensors, strict=True)
     }
+
+
+def _rule(write: Write) -> str:
+    if write.passed:
+        return PASSED
+    return apply.method if (apply := write.apply()) else "same"
 
 
 def _model_names(plan: Plan) -> list[str]:
@@ -249,16 +245,17 @@ def _groups(plan: Plan, result: Result) -> dict[str, GroupEntry]:
             largest_cosine=group.largest_cosine,
             condition=group.condition,
         )
-        for name, group in result.groups.items()
+        for name, group in _shared_groups(plan, result).items()
     }
 
 
 def findings_of(plan: Plan, result: Result) -> list[str]:
     """Return what the work has shown about the models, in words."""
     models = _model_names(plan)
-    counts = Counter(i for g in result.groups.values() for i in g.basis.dependent)
+    groups = _shared_groups(plan, result)
+    counts = Counter(i for g in groups.values() for i in g.basis.dependent)
     return [
-        f"{shown(models[i])} adds nothing of its own in {n:,} of {len(result.groups):,} groups: "
+        f"{shown(models[i])} adds nothing of its own in {n:,} of {len(groups):,} groups: "
         "its change is zero or lies in the span of other models' changes"
         for i, n in sorted(counts.items())
     ]

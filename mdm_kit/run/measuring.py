@@ -14,6 +14,7 @@ from mdm_kit.run.tally import Tally
 from mdm_kit.run.tile import MeasureTile, measure_tiles_of
 from mdm_kit.run.weights import blurred, members_of
 from mdm_kit.run.work import Work
+from mdm_kit.words import counted
 
 
 def measure_before(
@@ -40,7 +41,7 @@ def measure_before(
         work.exact |= work.known.exact
     before = [w for w in measured if w.name not in work.grams and not budget.reads_once(w)]
     if before:
-        progress.say(f"measuring {len(before):,} tensors")
+        progress.say(f"measuring {counted(len(before), 'tensor')}")
     grams = _measured(before, work, budget, exact=False)
     work.grams |= grams
     ready = [w for w in measured if w.name in work.grams]
@@ -69,7 +70,7 @@ def _measured(
             yield from measure_tiles_of(work.tally(write, exact=exact), budget.tile_of(write))
 
     grams = {w.name: Tally(w, exact=exact).gram() for w in writes if not w.n_elements}
-    for tile, _ in stream(jobs(), work, budget.threads):
+    for tile, _ in stream(work.ahead(jobs()), work, budget.threads, work.foresight.give_up):
         if tile.is_last:
             grams[tile.into.write.name] = tile.into.gram()
     return grams

@@ -12,18 +12,20 @@ from typing import Literal
 from mdm_kit.bundle.stage import Stage, check_output, work_folder
 from mdm_kit.errors import IntegrityError, MisfitError, UsageError
 from mdm_kit.ledger.manifest import Manifest
-from mdm_kit.planner.costs import Budget
+from mdm_kit.planner.originals import originals_of
 from mdm_kit.planner.plan import Plan
+from mdm_kit.run.delivery import Delivery
 from mdm_kit.run.devices import pick_device
 from mdm_kit.run.journal import Journal
 from mdm_kit.run.kept_files import keep_sources
-from mdm_kit.run.manifest_of import Result
-from mdm_kit.run.measuring import measure_before
+from mdm_kit.run.kept_sums import keep_sums
+from mdm_kit.run.making import kernels_of, make_tensors, work_of
+from mdm_kit.run.outlet import Outlet, Published
 from mdm_kit.run.profile import Profile
 from mdm_kit.run.progress import Progress, Silent
-from mdm_kit.run.shards import finished_shards, write_shards
 from mdm_kit.run.side_files import write_side_files
-from mdm_kit.run.work import Kernels, Work
+from mdm_kit.run.source_entries import Noted, seen_digests
+from mdm_kit.run.stages import made_stages
 from mdm_kit.versions import libraries
 from mdm_kit.words import shown
 
@@ -32,7 +34,11 @@ Restart = Literal["auto", "resume", "fresh"]
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """A finished merge: where it lies, its manifest, each shard's sha256, where time went."""
+    """A finished merge: where it lies, its manifest, each shard's sha256, where time went.
+
+    `published` says where it was pushed to, None where it was not; a merge that is not kept here
+    (`no_local`) has no folder `out`.
+    """
 
     out: Path
     plan_digest: str
@@ -40,6 +46,7 @@ class Merged:
     nbytes: int
     profile: Profile
     manifest: Manifest
+    published: Published | None = None
 
 
 def run_plan(
@@ -51,8 +58,12 @@ def run_plan(
     overwrite: bool = False,
     hash_sources: bool = False,
     progress: Progress | None = None,
+    outlet: Outlet | None = None,
 ) -> Merged:
     """Merge into the folder `out` and return what was written.
+
+    An `outlet` gets each shard as soon as it is finished, and publishes the merge at the end. Where
+    it keeps nothing here, `out` is only the place of the work folder, and is not written.
 
     An interrupted merge of the same plan from the same sources is taken up where it stopped;
     `restart="fresh"` throws it away instead. Raises `FindingsError` where the plan holds errors,
@@ -64,67 +75,48 @@ def run_plan(
     if restart not in ("auto", "resume", "fresh"):
         raise UsageError(f"restart should be auto, resume or fresh, found {restart!r}")
     out = Path(os.path.abspath(out))  # noqa: PTH100 -- resolve() would follow a link at OUT
-    check_output(out, overwrite=overwrite)
+    keeps = outlet is None or outlet.keeps
+    check_output(out, overwrite=overwrite or not keeps)
     _refuse_inputs(plan, out)
     chosen = pick_device(device)
     progress = progress or Silent()
-    budget = plan.budget
-    witnesses = {s.name: s.source.witness() for s in plan.sources}
+    witnesses = {s.name: s.source.witness() for s in originals_of(plan)}
     key = _key(plan, witnesses, chosen.partition(":")[0])
-    sources = {s.name: s.source for s in plan.sources}
-    work = Work(kernels_of(chosen), sources, known=plan.known, seed=plan.recipe.seed)
+    kernels = kernels_of(chosen)
+    published = None
     with Stage(out) as stage, stage.told():
         try:
             journal = _journal(stage, key, restart)
-            stage.check_room(plan.costs.disk_nbytes - _finished_nbytes(plan, journal))
-            result = _write(plan, stage, journal, work, budget, progress)
-            _refuse_changed(plan, witnesses)
-            models = keep_sources(plan, stage, progress)
-            manifest = write_side_files(plan, stage, result, models, chosen, hash_sources, progress)
-        except (MisfitError, IntegrityError):
-            stage.discard()  # the same again would end the same: there is nothing to resume
+            delivery = Delivery(stage, journal, outlet)
+            stage.check_room(delivery.room_nbytes(plan))
+            with made_stages(plan, stage.stages, kernels, journal, progress, key) as foresight:
+                work = work_of(plan, stage, kernels, foresight)
+                result = make_tensors(plan, stage, journal, work, progress, delivery)
+                _refuse_changed(plan, witnesses)
+                models = keep_sources(plan, stage, progress, foresight)
+                models = models.with_sums(keep_sums(work.summing.sums, stage, progress))
+                foresight.settle()
+                if journal.seen is None:
+                    journal.saw(seen_digests(plan))
+                noted = Noted(journal.time, journal.seen or {})
+                manifest = write_side_files(
+                    plan, stage, result, models, chosen, hash_sources, noted, progress
+                )
+            delivery.settle()
+            if not keeps:
+                published = delivery.publish(stage.model, manifest)
+        except BaseException as error:
+            _leave(stage, error)
             raise
-        except BaseException:
-            kept = Journal(stage.journal)
-            if not kept.shards and not kept.grams and not kept.exact:
-                stage.discard()
-            raise
-        stage.seal(overwrite=overwrite)
+        if keeps:
+            stage.seal(overwrite=overwrite)
+        else:
+            stage.discard()
+    if keeps:
+        published = delivery.publish(out, manifest)
     shards = {s.name: result.digests[s.name].sha256 for s in plan.shards}
-    return Merged(out, plan.digest, shards, plan.costs.write_nbytes, work.profile, manifest)
-
-
-def kernels_of(device: str) -> Kernels:
-    """Return the arithmetic of a device `pick_device` named."""
-    if device == "cpu":
-        from mdm_kit.run.cpu_kernels import CpuKernels
-
-        return CpuKernels()
-    import torch
-
-    from mdm_kit.run.torch_kernels import TorchKernels
-
-    return TorchKernels(torch.device(device))
-
-
-def _write(
-    plan: Plan,
-    stage: Stage,
-    journal: Journal,
-    work: Work,
-    budget: Budget,
-    progress: Progress,
-) -> Result:
-    """Measure what must be known before, then write every shard; take over what is finished."""
-    done = finished_shards(plan.shards, stage, journal)
-    stage.keep_only(done)
-    kept = sum(s.nbytes for s in plan.shards if s.name in done)
-    if done:
-        progress.say(f"resuming: {len(done)} of {len(plan.shards)} shards are finished, unharmed")
-    measure_before(plan.writes, work, budget, journal, progress)
-    progress.start(sum(s.nbytes for s in plan.shards), kept)
-    digests = write_shards(plan.shards, done, stage, journal, work, budget, progress)
-    return Result(digests, work.grams, work.exact, work.groups, work.weights)
+    nbytes = plan.costs.write_nbytes
+    return Merged(out, plan.digest, shards, nbytes, work.profile, manifest, published)
 
 
 def _key(plan: Plan, witnesses: dict[str, str], device: str) -> str:
@@ -146,12 +138,18 @@ def _journal(stage: Stage, key: str, restart: Restart) -> Journal:
     return journal
 
 
-def _finished_nbytes(plan: Plan, journal: Journal) -> int:
-    return sum(s.nbytes for s in plan.shards if s.name in journal.shards)
+def _leave(stage: Stage, error: BaseException) -> None:
+    """Throw the work folder away where nothing in it is worth going on from."""
+    if isinstance(error, MisfitError | IntegrityError):
+        stage.discard()  # the same again would end the same: there is nothing to resume
+        return
+    kept = [Journal(path) for path in (stage.journal, *stage.stages.glob(".*/journal.jsonl"))]
+    if not any(j.shards or j.grams or j.exact or j.facts or j.stages for j in kept):
+        stage.discard()
 
 
 def _refuse_inputs(plan: Plan, out: Path) -> None:
-    for source in plan.sources:
+    for source in originals_of(plan):
         path = source.source.origin().path
         if path is None:
             continue
@@ -165,7 +163,7 @@ def _refuse_inputs(plan: Plan, out: Path) -> None:
 
 
 def _refuse_changed(plan: Plan, witnesses: dict[str, str]) -> None:
-    for source in plan.sources:
+    for source in originals_of(plan):
         if source.source.witness() != witnesses[source.name]:
             raise IntegrityError(
                 f"{source.name} changed while it was being merged; nothing was written. "

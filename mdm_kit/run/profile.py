@@ -8,11 +8,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
-StageName = Literal["read", "measure", "fold", "wait", "write", "sync"]
+StageName = Literal["read", "measure", "gram", "eigen", "products", "fold", "wait", "write", "sync"]
 
 WHAT: dict[StageName, str] = {
     "read": "workers bring inputs into memory",
     "measure": "workers take inner products",
+    "gram": "workers take Gram matrices of linear maps",
+    "eigen": "workers solve eigenproblems and factorise",
+    "products": "workers project linear maps",
     "fold": "workers weigh, add and round",
     "wait": "the writer waits for workers",
     "write": "the writer hashes and writes",

@@ -63,7 +63,7 @@ class Selecting:
         """Solve all selections, reading again, block by block, for those whose sample misled."""
         left = [i for i, s in enumerate(self._selections) if not s.solve()]
         while left:
-            for start, count in tiles(self.n, BLOCK):
+            for start, count in borrow.ahead(tiles(self.n, BLOCK)):
                 with borrow(start, count) as inputs:
                     self.add(inputs, start, left)
             left = [i for i in left if not self._selections[i].solve()]

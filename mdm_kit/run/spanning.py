@@ -150,11 +150,18 @@ class _ColumnProducts(Stage):
         k, inner = course.k, vectors.inner
         found = np.zeros((vectors.n, k * (k + 1) // 2))
         step = max(1, _ROWS_AT_ONCE // inner)
-        for outer in range(vectors.outer):
-            own = found[outer * inner : (outer + 1) * inner]
-            for row, count in tiles(vectors.length, step):
-                start = (outer * vectors.length + row) * inner
-                with borrow(start, count * inner) as inputs:
-                    tile = inputs.stored(start, wide=course.wide)
-                    add_vector_products(tile, base=course.base, shape=(1, count, inner), out=own)
+        parts = (
+            ((outer * vectors.length + row) * inner, count * inner)
+            for outer in range(vectors.outer)
+            for row, count in tiles(vectors.length, step)
+        )
+        for start, n in borrow.ahead(parts):
+            outer = start // (vectors.length * inner)
+            with borrow(start, n) as inputs:
+                add_vector_products(
+                    inputs.stored(start, wide=course.wide),
+                    base=course.base,
+                    shape=(1, n // inner, inner),
+                    out=found[outer * inner : (outer + 1) * inner],
+                )
         course.solve(found)

@@ -15,6 +15,7 @@ from mdm_kit.maths.blocks import BLOCK
 from mdm_kit.maths.orthogonal import Gram, fsum
 from mdm_kit.planner.nodes import Write
 from mdm_kit.run.countdown import Countdown
+from mdm_kit.run.executor import Starved
 from mdm_kit.words import shown
 
 
@@ -52,7 +53,7 @@ class Tally:
         infinity, or numbers whose squares leave float64.
         """
         if not self.countdown.wait():
-            raise RuntimeError(f"{self.write.name} was not measured to its end")
+            raise Starved(f"{self.write.name} was not measured to its end")
         # Not `sum`: from Python 3.12 on it compensates, and its bits are others.
         join = fsum if self.exact else partial(reduce, operator.add)
         finite = bool(np.isfinite(self._products).all())

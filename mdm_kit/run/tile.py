@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from mdm_kit.bundle.direct_file import ALIGNMENT
 from mdm_kit.planner.nodes import Write
 from mdm_kit.run.course import Course, tiles
+from mdm_kit.run.map_course import MapCourse
+from mdm_kit.run.summed_course import SummedCourse
 from mdm_kit.run.tally import Tally
 from mdm_kit.words import DTYPES
 
@@ -83,6 +85,14 @@ class StageTile(Reading):
 
 
 @dataclass(frozen=True, slots=True)
+class MapTile(Reading):
+    """A linear map of a tensor, its `index`th, that is to be summed over the models."""
+
+    course: MapCourse
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Tiles that follow each other in the output, the first of them at byte `at` of the file."""
 
@@ -99,8 +109,20 @@ class Batch:
         """How many output bytes the tiles have together."""
         return sum(t.nbytes for t in self.tiles)
 
+    @property
+    def ended(self) -> list[str]:
+        """The names of the tensors whose last tile is among these."""
+        return [t.write.name for t in self.tiles if t.start + t.count == t.write.n_elements]
 
-Job = Batch | MeasureTile | StageTile
+
+Job = Batch | MeasureTile | StageTile | MapTile
+
+
+def await_sums(job: Job) -> None:
+    """Return when all linear maps of the tensors a batch is of are summed."""
+    for tile in job.tiles if isinstance(job, Batch) else ():
+        if tile.course is not None:
+            tile.course.await_sums()
 
 
 def tiles_of(
@@ -116,6 +138,15 @@ def stage_tiles_of(course: Course, index: int, size: int) -> Iterator[StageTile]
     stage = course.stages[index]
     for start, count in tiles(stage.n, stage.tile(size)):
         yield StageTile(course, index, start, count)
+
+
+def sum_tiles_of(course: SummedCourse, size: int) -> Iterator[MapTile | StageTile]:
+    """Yield what is summed of a tensor before its first tile is written."""
+    if isinstance(course, MapCourse):
+        yield from (MapTile(course, i) for i in range(len(course.matrices)))
+        return
+    for i in range(len(course.stages)):
+        yield from stage_tiles_of(course, i, size)
 
 
 def measure_tiles_of(into: Tally, size: int) -> Iterator[MeasureTile]:

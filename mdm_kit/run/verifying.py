@@ -1,58 +1,79 @@
-"""Everything that can be checked of a merged folder: bytes, history, ledger, weights."""
+"""Everything that can be checked of a finished merge: bytes, history, ledger, weights."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from mdm_kit.bundle.verify import Verified, read_products, verify_folder
-from mdm_kit.errors import MdmError
-from mdm_kit.ledger.entries import GroupEntry
+from mdm_kit.bundle.verify import Verified, read_products, verify_files
+from mdm_kit.errors import MdmError, SourceError
+from mdm_kit.ledger.entries import GroupEntry, Mode
 from mdm_kit.ledger.history import history_faults
 from mdm_kit.ledger.laws import ledger_faults
 from mdm_kit.ledger.manifest import Manifest
 from mdm_kit.ledger.products import Products
 from mdm_kit.ledger.removal import Guarantee
-from mdm_kit.planner.edits import method_of
+from mdm_kit.ledger.sums_laws import sums_faults
+from mdm_kit.ledger.ways import merged_models, needs, way_out
+from mdm_kit.planner.edit import method_of
 from mdm_kit.planner.patches import removal, weighing_of
 from mdm_kit.planner.raw_weights import Weighing
 from mdm_kit.planner.remembered import recipe_of
 from mdm_kit.planner.solving import Group
+from mdm_kit.planner.summation import kept_faults, summation_of
+from mdm_kit.sources import Site
+from mdm_kit.sources.kept_sums import KeptSums
 from mdm_kit.words import shown
 
 SAME = 1e-9
 """Relative difference of numbers that are computed alike, on another machine perhaps."""
 
 
-def verify_merge(folder: Path, advance: Callable[[int], None] = lambda _: None) -> Verified:
-    """Check a merged folder: every digest, the history, the ledger's laws, every weight.
+def verify_merge(site: Site, advance: Callable[[int], None] = lambda _: None) -> Verified:
+    """Check a finished merge: every digest, the history, the ledger's laws, every weight.
 
-    Faults are collected; raises like `bundle.verify.read_manifest`. The result says how each model
+    Faults are collected; raises like `bundle.verify.verify_files`. The result says how each model
     can be taken out.
     """
-    found = verify_folder(folder, advance)
+    found = verify_files(site, advance)
     manifest = found.manifest
     faults = [*found.faults, *history_faults(manifest)]
     try:
-        products = read_products(folder, manifest)
+        products = read_products(site, manifest)
         faults += ledger_faults(manifest, products)
         faults += _order_faults(manifest)
-        weighing = None if manifest.patched else weighing_of(manifest, products)
+        told = sums_faults(manifest, summation_of(manifest))
+        faults += told or _kept_faults(site, manifest)
+        plain = not manifest.patched and not recipe_of(manifest).renumbers
+        weighing = weighing_of(manifest, products) if plain else None
         if weighing is not None and (products.plain or method_of(manifest).solve is None):
             faults += _weight_faults(manifest, weighing)
+    except SourceError:  # the Hub cannot be asked, which is no fault of the merge
+        raise
     except (MdmError, KeyError) as error:
         return replace(found, faults=(*faults, str(error)))
     guarantees = () if faults else _guarantees(manifest, products, weighing)
     return replace(found, faults=tuple(dict.fromkeys(faults)), guarantees=guarantees)
 
 
+def _kept_faults(site: Site, manifest: Manifest) -> list[str]:
+    """Return where files of sums in a folder do not hold the sums that they keep."""
+    files = manifest.sums.files if manifest.sums else []
+    if site.folder is None or not all(site.find(name) for name in files):
+        return []  # what is missing is a fault already
+    with KeptSums("sums", {name: site.path(name) for name in files}) as kept:
+        return kept_faults(manifest, kept.headers().tensors)
+
+
 def _order_faults(manifest: Manifest) -> list[str]:
     recipe = recipe_of(manifest)
     base = None if recipe.base_model is None else str(recipe.base_model.ref)
     merged = [s for s in manifest.sources if s.status == "merged" and s.reference != base]
-    wanted = [m.name for m in recipe.models if str(m.ref) != base]
+    own = [m for m in recipe.models if str(m.ref) not in recipe.earlier]
+    wanted = [m.name for m in own if str(m.ref) != base]
+    if recipe.stages:  # their models stand before
+        merged = [s for s in merged if s.name in wanted]
     listed = [s.name for s in merged]
     if listed == wanted:
         return []
@@ -102,12 +123,29 @@ def _close(found: Sequence[float], wanted: Sequence[float]) -> bool:
 def _guarantees(
     manifest: Manifest, products: Products, weighing: Weighing | None
 ) -> tuple[Guarantee, ...]:
-    names = [s.name for s in manifest.sources if s.role == "model" and s.status == "merged"]
+    names = merged_models(manifest)
     modes = tuple(manifest.undo) if len(names) > 1 else ()
-    if "subtract" not in modes or weighing is None:
-        return tuple(Guarantee(name, modes) for name in names)
-    found = []
-    for name in names:
-        taken = removal(manifest, products, weighing, (name,), exact=False)
-        found.append(Guarantee(name, modes, taken.leak(products), taken.residue(name)))
-    return tuple(found)
+    return tuple(_guarantee(manifest, products, weighing, name, modes) for name in names)
+
+
+def _guarantee(
+    manifest: Manifest,
+    products: Products,
+    weighing: Weighing | None,
+    name: str,
+    modes: tuple[Mode, ...],
+) -> Guarantee:
+    """Say how a model can be taken out, which models that reads, and what it leaves."""
+    found = {}
+    leak = residue = None
+    for mode in modes:
+        way = way_out(manifest, mode, [name])
+        weighed: list[str] = []
+        if way in ("patch", "subtract") and weighing is not None:
+            exact = way == "patch"
+            taken = removal(manifest, products, weighing, (name,), exact=exact)
+            weighed = taken.needed(exact=exact)
+            if not exact:
+                leak, residue = taken.leak(products), taken.residue(name)
+        found[mode] = needs(manifest, way, [name], weighed)
+    return Guarantee(name, modes, found, leak, residue)

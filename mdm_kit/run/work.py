@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,19 +12,23 @@ from numpy.typing import NDArray
 from mdm_kit.errors import MisfitError, NotFiniteError
 from mdm_kit.ledger.products import Products
 from mdm_kit.maths.orthogonal import Gram
-from mdm_kit.planner.nodes import Apply, Fold, Read, Same, Write
+from mdm_kit.planner.nodes import Apply, Read, Write, inputs_of
 from mdm_kit.planner.solving import Group, is_blurred
 from mdm_kit.run.course import Borrow, Course, Stage
 from mdm_kit.run.courses import course_of
 from mdm_kit.run.executor import Bytes
+from mdm_kit.run.foresight import Foresight
 from mdm_kit.run.inputs import Inputs
 from mdm_kit.run.not_finite import not_finite
 from mdm_kit.run.profile import Profile
+from mdm_kit.run.summing import Summing
 from mdm_kit.run.tally import Tally
-from mdm_kit.run.tile import Job, MeasureTile, StageTile, Tile, measure_tiles_of
+from mdm_kit.run.tile import Batch, Job, MapTile, MeasureTile, StageTile, Tile, measure_tiles_of
 from mdm_kit.run.weights import Weights, known_weights, solve_groups
 from mdm_kit.sources import Source
 from mdm_kit.words import shown
+
+J = TypeVar("J", bound=Job)
 
 
 class Kernels(Protocol):
@@ -42,16 +46,6 @@ class Kernels(Protocol):
 
         Without those that the first `known` models have among one another.
         """
-
-
-def inputs_of(write: Write) -> tuple[tuple[Read, ...], bool]:
-    """Return the source tensors in the order kernels take them, and whether the first is a base."""
-    root = write.root
-    if isinstance(root, Same):
-        return root.inputs, False
-    apply = root.delta if isinstance(root, Fold) else root
-    models = tuple(i if isinstance(i, Read) else i.source for i in apply.inputs)
-    return ((root.base, *models), True) if isinstance(root, Fold) else (models, False)
 
 
 @dataclass(slots=True)
@@ -72,11 +66,38 @@ class Work:
     groups: dict[str, Group] = field(default_factory=dict)
     profile: Profile = field(default_factory=Profile)
     seed: int = 0
+    summing: Summing = field(default_factory=Summing)
+    foresight: Foresight = field(default_factory=lambda: Foresight(()))
     _known: dict[tuple[int, str], Weights] = field(default_factory=dict)
 
     def course_of(self, write: Write) -> Course | None:
         """Return how a tensor whose method has a rule is read and written, else None."""
-        return course_of(write, self.seed)
+        return course_of(write, self.seed, self.summing)
+
+    def ahead(self, jobs: Iterable[J]) -> Iterator[J]:
+        """Yield the jobs, having told far sources what they and those behind them will read."""
+        return self.foresight.ahead(jobs, self.announce)
+
+    def announce(self, job: Job) -> int:
+        """Tell far sources what a job will read, and return its bytes."""
+        if isinstance(job, Batch):
+            return sum(self._unread_of(t).announce() for t in job.tiles)
+        if isinstance(job, MapTile):
+            return job.course.announce(job.index, self.borrower(job.course.write))
+        write = job.into.write if isinstance(job, MeasureTile) else job.course.write
+        return self.unread(write, job.start, job.count).announce()
+
+    def _unread_of(self, tile: Tile) -> Inputs:
+        """Return what a tile of the output is made of, not borrowed yet."""
+        course = tile.course
+        if course is None or (tile.is_whole and course.stages):
+            return self.unread(tile.write, tile.start, tile.count)
+        return Inputs(self.sources, course.fill_reads, tile.start, tile.count)
+
+    def unread(self, write: Write, start: int, count: int) -> Inputs:
+        """Return the inputs of some elements of a tensor, not borrowed yet."""
+        reads, _ = inputs_of(write)
+        return Inputs(self.sources, reads, start, count)
 
     def __call__(self, job: Job, out: Bytes) -> None:
         """Measure a tile, or fill `out` (job.nbytes,) with the bytes of a batch.
@@ -90,6 +111,9 @@ class Work:
         if isinstance(job, StageTile):
             self._stage(job)
             return
+        if isinstance(job, MapTile):
+            job.course.sum_map(job.index, self.borrower(job.course.write), self.summing.gate)
+            return
         at = 0
         for tile in job.tiles:
             self._write(tile, out[at : at + tile.nbytes])
@@ -98,7 +122,7 @@ class Work:
     def _measure(self, tile: MeasureTile) -> None:
         reads, _ = inputs_of(tile.into.write)
         try:
-            with self._inputs(reads, tile.start, tile.count) as inputs:
+            with self.inputs(reads, tile.start, tile.count) as inputs:
                 self._measure_inputs(tile.into, tile.start, inputs)
         except BaseException:
             tile.into.countdown.give_up()
@@ -107,7 +131,7 @@ class Work:
     def _stage(self, tile: StageTile) -> None:
         course, stage = tile.course, tile.course.stages[tile.index]
         try:
-            borrow = self._borrower(course.write)
+            borrow = self.borrower(course.write)
             course.settle(tile.index, borrow)
             with borrow(tile.start, tile.count) as inputs:
                 self._read_stage(stage, inputs, tile.start)
@@ -120,16 +144,16 @@ class Work:
             stage.read(inputs, start)
         stage.countdown.done(inputs.count)
 
-    def _borrower(self, write: Write) -> Borrow:
-        reads, _ = inputs_of(write)
-        return lambda start, count: self._inputs(reads, start, count)
+    def borrower(self, write: Write) -> Borrow:
+        """Return what lends the inputs of a tensor's elements."""
+        return _Borrower(self, write)
 
     def _fill(self, tile: Tile, course: Course, out: Bytes) -> None:
         """Write a tile of a tensor with a rule; all its stages too where it is the whole tensor."""
         apply, dtype = tile.write.apply(), tile.write.dtype
         wide = apply is not None and apply.compute == "float64"
-        borrow = self._borrower(tile.write)
-        with borrow(tile.start, tile.count) as inputs:
+        borrow = self.borrower(tile.write)
+        with self._borrowed(self._unread_of(tile)) as inputs:
             for i, stage in enumerate(course.stages if tile.is_whole else ()):
                 course.settle(i, borrow)
                 if stage.n:
@@ -140,7 +164,7 @@ class Work:
             if not finite:
                 values = np.empty(tile.count)
                 course.fill(inputs, tile.start, values.view(np.uint8), "F64", wide=True)
-                raise NotFiniteError(not_finite(tile, inputs, values))
+                raise NotFiniteError(not_finite(tile.write, tile.start, inputs, values))
 
     def _measure_inputs(self, into: Tally, start: int, inputs: Inputs) -> None:
         apply = into.write.apply()
@@ -156,7 +180,7 @@ class Work:
             return
         reads, base = inputs_of(tile.write)
         apply = tile.write.apply()
-        with self._inputs(reads, tile.start, tile.count) as inputs:
+        with self.inputs(reads, tile.start, tile.count) as inputs:
             if apply is None:
                 _copy_equal(tile, reads, inputs, out)
                 return
@@ -169,10 +193,13 @@ class Work:
                 wide = Weights(weights.values, True)
                 room = values.view(np.uint8)
                 self.kernels.fold(inputs, room, "F64", base=base, weights=wide)
-                raise NotFiniteError(not_finite(tile, inputs, values))
+                raise NotFiniteError(not_finite(tile.write, tile.start, inputs, values))
 
-    def _inputs(self, reads: Sequence[Read], start: int, count: int) -> Inputs:
-        inputs = Inputs(self.sources, reads, start, count)
+    def inputs(self, reads: Sequence[Read], start: int, count: int) -> Inputs:
+        """Return the inputs of some elements, borrowed."""
+        return self._borrowed(Inputs(self.sources, reads, start, count))
+
+    def _borrowed(self, inputs: Inputs) -> Inputs:
         with self.profile.during("read", inputs.nbytes):
             inputs.borrow()
         return inputs
@@ -210,10 +237,37 @@ class Work:
         self.grams[name] = measured.gram()
         if is_blurred([self.grams[name]]) and name not in self.exact:
             exact = self.tally(tile.write, exact=True)
-            for part in measure_tiles_of(exact, tile.count):
+            for part in list(self.ahead(measure_tiles_of(exact, tile.count))):
                 self._measure(part)
             self.exact[name] = exact.gram()
         self.solve([tile.write])
+
+
+@dataclass(frozen=True, slots=True)
+class _Borrower:
+    """Lends the inputs of one tensor; see `course.Borrow`."""
+
+    work: Work
+    write: Write
+
+    def __call__(self, start: int, count: int) -> Inputs:
+        reads, _ = inputs_of(self.write)
+        return self.work.inputs(reads, start, count)
+
+    @property
+    def profile(self) -> Profile:
+        return self.work.profile
+
+    def of(self, reads: Sequence[Read], start: int, count: int) -> Inputs:
+        return self.work.inputs(reads, start, count)
+
+    def unread(self, reads: Sequence[Read], start: int, count: int) -> Inputs:
+        return Inputs(self.work.sources, reads, start, count)
+
+    def ahead(self, parts: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        return self.work.foresight.ahead(
+            parts, lambda part: self.work.unread(self.write, *part).announce()
+        )
 
 
 def _copy_equal(tile: Tile, reads: tuple[Read, ...], inputs: Inputs, out: Bytes) -> None:

@@ -16,9 +16,10 @@ from mdm_kit.errors import IntegrityError, SourceError
 from mdm_kit.sources.safe_path import plain_name
 from mdm_kit.sources.seam import Checkpoint
 from mdm_kit.sources.whereabouts import at, named
+from mdm_kit.words import some
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from mdm_kit.sources.safetensors_header import Header
     from mdm_kit.sources.seam import CheckpointFile
@@ -42,9 +43,12 @@ class Layout:
     index: str | None = None
 
 
-def choose_layout(source: str, names: Iterable[str]) -> Layout:
+def choose_layout(
+    source: str, names: Iterable[str], bases: Callable[[], Sequence[str]] = tuple
+) -> Layout:
     """Return where the weights are among the file names at a model's top level.
 
+    `bases` tells what the model was made from, for a person who has to name that instead.
     Raises `IntegrityError` for shards without an index, `SourceError` for a model whose weights
     come in a form that is not read: pickles, GGUF, an adapter, or none.
     """
@@ -71,7 +75,7 @@ def choose_layout(source: str, names: Iterable[str]) -> Layout:
             f"{'several indexes' if indexes else 'no index'}. Which tensors make up the model is "
             "only known from an index: get the missing files"
         )
-    raise _unreadable(source, files)
+    raise _unreadable(source, files, bases)
 
 
 def _whole(name: str) -> bool:
@@ -89,7 +93,7 @@ def _is_pickle(name: str) -> bool:
     return name.endswith(_PICKLES) and name not in _NOT_WEIGHTS
 
 
-def _unreadable(source: str, files: list[str]) -> SourceError:
+def _unreadable(source: str, files: list[str], bases: Callable[[], Sequence[str]]) -> SourceError:
     pickles = [name for name in files if _is_pickle(name)]
     if pickles:
         return SourceError(
@@ -104,6 +108,7 @@ def _unreadable(source: str, files: list[str]) -> SourceError:
         return SourceError(
             f"{at(source)}: expected safetensors weights, found only GGUF ({named(gguf, 3)}), "
             "which is a quantised copy; name the unquantised model it was made from"
+            + (f": {some(found)}" if (found := bases()) else "")
         )
     return SourceError(
         f"{at(source)}: expected {SINGLE} or {INDEX}, found no weights; "

@@ -1,169 +1,122 @@
-"""A model on the Hugging Face Hub: pinned to one commit, headers by range, weights by the cache.
+"""A model on the Hugging Face Hub: pinned to one commit, read by range, kept nowhere.
 
-The revision is resolved once; from then on only the commit is asked for, so a branch that moves
-cannot mix two models. Offline (`HF_HUB_OFFLINE=1`) the cache stands in for the Hub.
+A branch that moves cannot mix two models. A weight file that is in the client's cache is read from
+there.
 """
 
 from __future__ import annotations
 
 import hashlib
 import threading
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mdm_kit.errors import IntegrityError, MdmError, SourceError
+from mdm_kit.errors import MdmError, UsageError
 from mdm_kit.sources.checkpoint import names_other_form
-from mdm_kit.sources.hub_cache import HubFile, cached_commit, cached_files, remember, repo_folder
-from mdm_kit.sources.hub_failures import not_cached, patiently, told_by_hub
-from mdm_kit.sources.hub_names import COMMIT, is_repo_id, is_revision
-from mdm_kit.sources.hub_range import fetch_range
+from mdm_kit.sources.hub_repo import HubRepo, is_offline
 from mdm_kit.sources.identity import digest_of
 from mdm_kit.sources.open_files import OpenFiles
 from mdm_kit.sources.safetensors_header import LENGTH_BYTES, header_length, parse_header
-from mdm_kit.sources.seam import CheckpointFile, Origin
+from mdm_kit.sources.seam import CheckpointFile, Origin, Standing
+from mdm_kit.sources.side_files import allowed
 from mdm_kit.sources.stored import StoredSource
 from mdm_kit.sources.whereabouts import at
-from mdm_kit.words import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from mdm_kit.sources.checkpoint import Layout
     from mdm_kit.sources.loan import Loan
     from mdm_kit.sources.safetensors_header import Header
+    from mdm_kit.sources.streams import Streams
 
-FIRST_BYTES = 100_000
+FIRST_NBYTES = 100_000
 """How much of a shard the first request asks for: holds the headers of nearly every model."""
-
-API_TIMEOUT_S = 30.0
-"""How long the Hub may take to list a repository with thousands of files."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Pinned:
-    """The one commit everything is read from, and its files."""
-
-    commit: str
-    files: Mapping[str, HubFile]
+HEADERS_NBYTES = 600_000
+"""How much the first requests to all shards of a model ask for together, at most, but for"""
+LEAST_FIRST_NBYTES = 4_000
+"""of each shard: about thirty tensors."""
 
 
 class HubSource(StoredSource):
     """A model repository at a revision, `main` if none is given."""
 
-    def __init__(self, name: str, repo_id: str, revision: str | None = None) -> None:
+    def __init__(
+        self, name: str, repo_id: str, revision: str | None = None, *, download: bool = False
+    ) -> None:
         """Take the repository's id and revision; ask nobody yet.
 
-        Raises `SourceError` if one of them cannot exist.
+        With `download` weight files go through the client's cache, whole. Raises `SourceError`
+        for what cannot exist.
         """
         super().__init__(name)
-        if not is_repo_id(repo_id):
-            raise SourceError(
-                f"{at(name)}: expected a repository id such as owner/name, found "
-                f"'{shown(repo_id)}'; check the spelling"
-            )
-        self._repo = repo_id
-        self._revision = revision or "main"
-        if not is_revision(self._revision):
-            raise SourceError(
-                f"{at(name)}: expected a branch, tag or commit, found '{shown(self._revision)}'"
-            )
-        self._pin: _Pinned | None = None
-        self._pin_lock = threading.Lock()
+        self._repo = HubRepo(name, repo_id, revision, downloads=download)
+        self._paths_lock = threading.Lock()
         self._file_locks: dict[str, threading.Lock] = {}
+        self._paths: dict[str, Path | None] = {}
         self._headers: dict[str, Header] = {}
-        self._paths: dict[str, Path] = {}
+        self._streams: Streams | None = None
+        self._closed = False
         self._files = OpenFiles(name, self._local)
+
+    @classmethod
+    def of(cls, repo: HubRepo) -> HubSource:
+        """Return the model of a repository whose commit is known already."""
+        source = cls(repo.name, repo.id)
+        source._repo = repo
+        return source
 
     def origin(self) -> Origin:
         """Return repository and commit; asks the Hub for the commit the first time."""
-        return Origin("hub", repo=self._repo, commit=self._pinned().commit)
+        return Origin("hub", repo=self._repo.id, commit=self._repo.commit)
+
+    def standing(self) -> Standing:
+        """Return licence, gate and visibility as the Hub states them."""
+        return self._repo.standing
+
+    def side_digest(self, name: str) -> str | None:
+        """Return what the Hub declares of a side file, None if the model has none of that name."""
+        listed = self._repo.files.get(allowed(name))
+        if listed is None:
+            return None
+        return listed.sha256 or listed.oid or super().side_digest(name)
 
     def witness(self) -> str:
         """Return a digest of repository and commit: what a commit holds never changes."""
-        return digest_of(["hub", self._repo, self._pinned().commit])
+        return digest_of(["hub", self._repo.id, self._repo.commit])
 
     def fingerprint(self) -> str:
         """Return the digest of repository and commit, without a download."""
-        return digest_of({"repo": self._repo, "commit": self._pinned().commit})
+        return digest_of({"repo": self._repo.id, "commit": self._repo.commit})
 
     def close(self) -> None:
-        """Close every file; the cache keeps them."""
+        """Close every file; the cache keeps those that are in it."""
+        self._closed = True
         self._files.close()
 
-    def _pinned(self) -> _Pinned:
-        with self._pin_lock:
-            if self._pin is None:
-                self._pin = self._cached_pin() if _offline() else self._online_pin()
-            return self._pin
-
-    def _online_pin(self) -> _Pinned:
-        from huggingface_hub import HfApi
-
-        api = HfApi(library_name="mdm_kit")
-        with self._told():
-            info = patiently(
-                lambda: api.model_info(
-                    self._repo,
-                    revision=self._revision,
-                    files_metadata=True,
-                    timeout=API_TIMEOUT_S,
-                )
-            )
-        commit = info.sha or ""
-        if not COMMIT.fullmatch(commit):
-            raise SourceError(
-                f"{at(self.name)}: expected a commit id of 40 hex digits from the Hub, found "
-                f"'{shown(commit)}'; check HF_ENDPOINT"
-            )
-        files = {
-            s.rfilename: HubFile(s.lfs.size if s.lfs else s.size, s.lfs.sha256 if s.lfs else None)
-            for s in info.siblings or ()
-        }
-        return _Pinned(commit, files)
-
-    def _cached_pin(self) -> _Pinned:
-        folder = self._cache_folder()
-        commit = cached_commit(folder, self._revision)
-        files = cached_files(folder, commit) if commit else {}
-        if commit is None or not files:
-            raise not_cached(self.name, self._repo)
-        return _Pinned(commit, files)
-
     def _names(self) -> list[str]:
-        return list(self._pinned().files)
+        return list(self._repo.files)
 
     def _layout(self, present: frozenset[str]) -> Layout:
         try:
             return super()._layout(present)
         except MdmError:
             # Offline the weights may be missing here and not there, unless another form was cached.
-            if _offline() and not any(names_other_form(name) for name in present):
-                raise not_cached(self.name, self._repo) from None
+            if is_offline() and not any(names_other_form(name) for name in present):
+                raise self._repo.absent() from None
             raise
 
     def _shards(self, wanted: tuple[str, ...], present: frozenset[str]) -> list[str]:
         missing = [file for file in wanted if file not in present]
-        if missing and _offline():  # absent here, not from the model
-            raise not_cached(self.name, self._repo, missing[0])
+        if missing and is_offline():  # absent here, not from the model
+            raise self._repo.absent(missing[0])
         return super()._shards(wanted, present)
 
     def _small_file(self, name: str, limit: int) -> bytes:
-        size = self._size(name)
-        if size > limit:
-            raise IntegrityError(
-                f"{at(self.name, name)}: expected at most {limit:,} bytes, found {size:,}; "
-                "this is not what its name says"
-            )
-        data = self._fetched(name).read_bytes()
-        if len(data) != size:
-            raise self._wrong_copy(name, f"{size:,} bytes", f"{len(data):,}")
-        return data
+        return self._repo.small(name, limit)
 
     def _weight_file(self, file: str) -> tuple[CheckpointFile, Header]:
-        size, sha256 = self._size(file), self._pinned().files[file].sha256
-        if self._cached(file) is not None:
+        size, sha256 = self._repo.size(file), self._repo.files[file].sha256
+        if self._repo.is_here(file):
             facts, header = self._described(file, size, sha256=sha256)
         else:
             header = self._remote_header(file, size)
@@ -173,51 +126,86 @@ class HubSource(StoredSource):
 
     def _remote_header(self, file: str, size: int) -> Header:
         """Return a header by one ranged request, by two if it is long. No weight is downloaded."""
-        prefix = self._ranged(file, (0, min(FIRST_BYTES, size)), size) if size else b""
-        length = LENGTH_BYTES + header_length(self.name, file, prefix[:LENGTH_BYTES], size)
-        if length > len(prefix):
-            prefix += self._ranged(file, (len(prefix), length), size)
-        return parse_header(self.name, file, prefix[:length], size)
+        far = self._repo.far(file)
+        prefix = bytearray(min(self._first_nbytes(), size))
+        if prefix:
+            far.fetch(0, memoryview(prefix))
+        n = LENGTH_BYTES + header_length(self.name, file, bytes(prefix[:LENGTH_BYTES]), size)
+        if n > len(prefix):
+            rest = bytearray(n - len(prefix))
+            far.fetch(len(prefix), memoryview(rest))
+            prefix += rest
+        header = parse_header(self.name, file, bytes(prefix[:n]), size)
+        far.arrived(0, memoryview(prefix)[:n])
+        return header
 
-    def _ranged(self, file: str, span: tuple[int, int], size: int) -> bytes:
-        from huggingface_hub import get_session, hf_hub_url, hf_raise_for_status
-        from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined] # lazy
+    def _first_nbytes(self) -> int:
+        """Return how much of a shard the first request asks for; of many shards, less of each."""
+        shards = sum(name.endswith(".safetensors") for name in self._repo.files)
+        return max(LEAST_FIRST_NBYTES, min(FIRST_NBYTES, HEADERS_NBYTES // max(1, shards)))
 
-        url = hf_hub_url(self._repo, file, revision=self._pinned().commit)
-        with self._told():
-            return patiently(
-                lambda: fetch_range(
-                    get_session(),
-                    url,
-                    build_hf_headers(library_name="mdm_kit"),
-                    hf_raise_for_status,
-                    source=self.name,
-                    file=file,
-                    span=span,
-                    size=size,
-                )
-            )
+    @property
+    def is_far(self) -> bool:
+        """Whether some weights are not on this machine and are fetched as they are read."""
+        return not all(file.in_cache for file in self.headers().files) and not self._repo.downloads
+
+    def fetch_through(self, streams: Streams | None) -> None:
+        """Read what is far through `streams` from now on."""
+        self._streams = streams
+
+    def _expect_at(self, file: str, offset: int, nbytes: int) -> None:
+        if self._streams is not None and self._path_of(file) is None:
+            self._streams.expect(self._repo.far(file), offset, offset + nbytes)
 
     def _read_at(self, file: str, view: memoryview, offset: int) -> None:
-        self._files.read_into(file, view, offset)
+        if self._path_of(file) is not None:
+            self._files.read_into(file, view, offset)
+            return
+        loan = self._lend_far(file, offset, len(view))
+        if loan is None:
+            self._repo.far(file).fetch(offset, view)
+            return
+        try:
+            view[:] = loan.view()
+        finally:
+            loan.release()
 
     def _lend_at(self, file: str, offset: int, nbytes: int) -> Loan | None:
-        return self._files.lend(file, offset, nbytes)
+        if self._path_of(file) is not None:
+            return self._files.lend(file, offset, nbytes)
+        return self._lend_far(file, offset, nbytes)
+
+    def _lend_far(self, file: str, offset: int, nbytes: int) -> Loan | None:
+        """Lend bytes that were announced, None for others."""
+        if self._streams is None:
+            return None
+        return self._streams.borrow(self._repo.far(file), offset, offset + nbytes)
+
+    def seen_digest(self, file: str) -> str | None:
+        """Return the sha256 (hex) of a far file all of whose bytes came by, else None."""
+        return self._repo.far(file).digest
+
+    def _path_of(self, file: str) -> Path | None:
+        """Return where a file lies on this machine, None for one that is read from afar."""
+        if self._closed:
+            raise UsageError(f"{at(self.name, file)} was closed; open it again to read")
+        with self._paths_lock:
+            if file in self._paths:
+                return self._paths[file]
+        here = self._repo.downloads or self._repo.is_here(file)
+        path = self._local(file) if here else None
+        with self._paths_lock:
+            return self._paths.setdefault(file, path)
 
     def _local(self, file: str) -> Path:
         """Return where a weight file lies, downloaded once and compared with what was surveyed."""
-        with self._pin_lock:
+        with self._paths_lock:
             lock = self._file_locks.setdefault(file, threading.Lock())
         with lock:
-            if file not in self._paths:
-                path = self._fetched(file)
-                size = self._size(file)
-                if path.stat().st_size != size:
-                    raise self._wrong_copy(file, f"{size:,} bytes", f"{path.stat().st_size:,}")
-                if file in self._headers:
-                    self._same_header(file, path)
-                self._paths[file] = path
-            return self._paths[file]
+            path = self._repo.copy(file)
+            if file in self._headers:
+                self._same_header(file, path)
+            return path
 
     def _same_header(self, file: str, path: Path) -> None:
         """Raise unless the downloaded file begins with the header read before it was there."""
@@ -225,65 +213,4 @@ class HubSource(StoredSource):
         with path.open("rb") as copy:
             found = hashlib.sha256(copy.read(header.nbytes)[LENGTH_BYTES:]).hexdigest()
         if found != header.sha256:
-            raise self._wrong_copy(file, "the header read before the download", "another")
-
-    def _fetched(self, file: str) -> Path:
-        """Return a file's real path in the cache, downloading it if it is not there."""
-        path = self._cached(file)
-        if path is None:
-            if _offline():
-                raise not_cached(self.name, self._repo, file)
-            from huggingface_hub import hf_hub_download
-
-            commit = self._pinned().commit
-            with self._told():
-                path = Path(
-                    hf_hub_download(self._repo, file, revision=commit, library_name="mdm_kit")
-                )
-            remember(self._cache_folder(), self._revision, commit)
-        return path.resolve()
-
-    def _cached(self, file: str) -> Path | None:
-        from huggingface_hub import try_to_load_from_cache
-
-        path = try_to_load_from_cache(self._repo, file, revision=self._pinned().commit)
-        return Path(path) if isinstance(path, str) else None
-
-    def _size(self, file: str) -> int:
-        size = self._pinned().files[file].size
-        if size is None:
-            raise SourceError(
-                f"{at(self.name, file)}: expected its size from the Hub, found none; "
-                "check HF_ENDPOINT"
-            )
-        return size
-
-    def _cache_folder(self) -> Path:
-        from huggingface_hub import constants
-
-        return repo_folder(Path(constants.HF_HUB_CACHE).expanduser(), self._repo)
-
-    def _wrong_copy(self, file: str, expected: str, found: str) -> IntegrityError:
-        return IntegrityError(
-            f"{at(self.name, file)}: expected {expected} in the Hugging Face cache, found {found}; "
-            f"remove the damaged copy with `hf cache rm model/{shown(self._repo)}` and run again"
-        )
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Turn the client's exceptions into ours, without their URLs."""
-        try:
-            yield
-        except MdmError:
-            raise
-        except Exception as error:
-            told = told_by_hub(error, self.name, self._repo, self._revision)
-            if told is None:
-                raise
-            raise told from None
-
-
-def _offline() -> bool:
-    from huggingface_hub import constants
-
-    return constants.HF_HUB_OFFLINE
+            raise self._repo.wrong_copy(file, "the header read before the download", "another")

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import re
 import uuid
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mdm_kit.sources.hub_listing import Listed
 from mdm_kit.sources.hub_names import COMMIT
 
 if TYPE_CHECKING:
@@ -19,14 +19,6 @@ if TYPE_CHECKING:
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PREFIX = re.compile(r"[0-9a-f]{7,39}")
-
-
-@dataclass(frozen=True, slots=True)
-class HubFile:
-    """A file of a repository at one commit: its size in bytes and the sha256 the Hub declares."""
-
-    size: int | None
-    sha256: str | None
 
 
 def repo_folder(cache: Path, repo_id: str) -> Path:
@@ -51,18 +43,18 @@ def cached_commit(folder: Path, revision: str) -> str | None:
     return None
 
 
-def cached_files(folder: Path, commit: str) -> dict[str, HubFile]:
+def cached_files(folder: Path, commit: str) -> dict[str, Listed]:
     """Return the files of a commit that are in the cache, by name with `/`.
 
     A blob of 64 hex digits is named after the sha256 the Hub declared for it.
     """
     root = folder / "snapshots" / commit
-    files: dict[str, HubFile] = {}
+    files: dict[str, Listed] = {}
     for path in sorted(root.rglob("*")):
         if path.is_file():
             blob = os.path.basename(os.readlink(path)) if path.is_symlink() else ""  # noqa: PTH115, PTH119
             sha256 = blob if _SHA256.fullmatch(blob) else None
-            files[path.relative_to(root).as_posix()] = HubFile(path.stat().st_size, sha256)
+            files[path.relative_to(root).as_posix()] = Listed(path.stat().st_size, sha256)
     return files
 
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import errno
 import time
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from mdm_kit.errors import MdmError, RoomError, SourceError
+from mdm_kit.sources.hub_range import WrongAnswer
 from mdm_kit.sources.whereabouts import at
 from mdm_kit.words import shown
 
@@ -20,11 +23,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-RETRY_WAITS_S: tuple[float, ...] = (1.0, 2.0, 4.0)
+RETRY_WAITS_S: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
 """Seconds between tries; a Hub that is away for longer is reported, not waited for."""
 
-MAX_RETRY_AFTER_S = 60.0
-"""How long a server's own Retry-After is obeyed; the Hub's rate limits reset every 5 minutes."""
+MAX_RETRY_AFTER_S = 300.0
+"""How long a server's own Retry-After is obeyed: the Hub's rate limits reset every 5 minutes."""
+
+_NAP_S = 0.2
+"""How long somebody who wants to stop may have to wait for one who waits."""
 
 _PASSING_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 _PASSING_NAMES = frozenset({"TimeoutException", "NetworkError", "RemoteProtocolError"})
@@ -32,19 +38,49 @@ _PASSING_NAMES = frozenset({"TimeoutException", "NetworkError", "RemoteProtocolE
 
 def patiently(call: Callable[[], T], waits: tuple[float, ...] | None = None) -> T:
     """Return what `call` returns, trying again after failures that may pass by themselves."""
-    for wait in RETRY_WAITS_S if waits is None else waits:
+    patience = Patience(waits)
+    while True:
         try:
             return call()
         except Exception as error:
-            if not _passing(error):
+            if not patience.again(error):
                 raise
-            time.sleep(max(wait, min(_retry_after_s(error), MAX_RETRY_AFTER_S)))
-    return call()
+
+
+class Patience:
+    """How often something is tried again; what makes progress may go on for ever."""
+
+    def __init__(self, waits: tuple[float, ...] | None = None) -> None:
+        """Wait these seconds between tries, `RETRY_WAITS_S` if None, and then give up."""
+        self._waits = RETRY_WAITS_S if waits is None else waits
+        self._failed = 0
+
+    def again(
+        self,
+        error: Exception,
+        *,
+        progress: bool = False,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Wait before another try and return True; return False where none can help.
+
+        Does not wait on once `stopped()`.
+        """
+        if progress:
+            self._failed = 0
+        if not is_passing(error) or self._failed == len(self._waits):
+            return False
+        wait = self._waits[self._failed]
+        self._failed += 1
+        until = time.monotonic() + max(wait, retry_after_s(error))
+        while (left := until - time.monotonic()) > 0 and not stopped():
+            time.sleep(min(left, _NAP_S))
+        return True
 
 
 def told_by_hub(error: Exception, source: str, repo_id: str, revision: str) -> MdmError | None:
     """Return the error to raise in place of the client's, None for one that is not the Hub's."""
-    names, status, where = _names(error), _status(error), f"{at(source)}, {shown(repo_id)}"
+    names, status, where = names_of(error), status_of(error), f"{at(source)}, {shown(repo_id)}"
     if "LocalEntryNotFoundError" in names and isinstance(error.__cause__, Exception):
         told = told_by_hub(error.__cause__, source, repo_id, revision)
         return told or _unreachable(where)
@@ -138,21 +174,35 @@ def _unreachable(where: str) -> SourceError:
     )
 
 
-def _passing(error: Exception) -> bool:
-    return _status(error) in _PASSING_STATUS or bool(_names(error) & _PASSING_NAMES)
+def is_passing(error: Exception) -> bool:
+    """Return whether the same request may well succeed a moment later."""
+    if isinstance(error, WrongAnswer):
+        return True
+    return status_of(error) in _PASSING_STATUS or bool(names_of(error) & _PASSING_NAMES)
 
 
-def _names(error: BaseException) -> frozenset[str]:
+def names_of(error: BaseException) -> frozenset[str]:
+    """Return the names of an error's class and of all it derives from."""
     return frozenset(kind.__name__ for kind in type(error).__mro__)
 
 
-def _status(error: Exception) -> int:
+def status_of(error: Exception) -> int:
     """Return the HTTP status an error carries, 0 if it carries none."""
     status = getattr(getattr(error, "response", None), "status_code", 0)
     return status if isinstance(status, int) else 0
 
 
-def _retry_after_s(error: Exception) -> float:
+def retry_after_s(error: Exception) -> float:
+    """Return how long the server asks to be left alone, in seconds; 0 if it does not say.
+
+    It may give a date. No more than `MAX_RETRY_AFTER_S`.
+    """
     headers = getattr(getattr(error, "response", None), "headers", {})
     text = str(headers.get("Retry-After", ""))
-    return float(text) if text.isdecimal() else 0.0
+    if text.isdecimal():
+        return min(float(text), MAX_RETRY_AFTER_S)
+    try:
+        wait = parsedate_to_datetime(text) - datetime.now(UTC)
+    except (TypeError, ValueError):
+        return 0.0
+    return min(max(0.0, wait.total_seconds()), MAX_RETRY_AFTER_S)

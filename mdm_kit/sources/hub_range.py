@@ -1,26 +1,29 @@
-"""Some bytes of a file on the Hub, and never all of it by accident.
+"""Some bytes of a file on the Hub, and never others by accident.
 
 A proxy that ignores `Range` answers 200 and sends the file from its start; whoever does not look
-gets the wrong bytes without an error. So the answer must be 206 with the range asked for, or a 200
-that is read up to the last byte wanted and then dropped.
+gets the wrong bytes without an error. So the answer must be 206 with the very range asked for. A
+200 is read only where the wanted bytes come at once, and then dropped.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from mdm_kit.errors import IntegrityError
+from mdm_kit.errors import SourceError
 from mdm_kit.sources.whereabouts import at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from contextlib import AbstractContextManager
 
-TIMEOUT_S = 30.0
-"""For connecting and for each next byte: three times the client's own, for slow gateways."""
+WHOLE_NBYTES = 1 << 20
+"""From a server that sends the whole file, wanted bytes up to here are taken."""
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,20})-(\d{1,20})/(\d{1,20})")
+
+
+class WrongAnswer(SourceError):
+    """An answer without the bytes asked for, none of which was taken; another may have them."""
 
 
 class Response(Protocol):
@@ -38,62 +41,49 @@ class Response(Protocol):
         """Yield the body as it came over the wire."""
 
 
-class Session(Protocol):
-    """What is used of the HTTP client."""
-
-    def stream(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str],
-        timeout: float,
-        follow_redirects: bool,
-    ) -> AbstractContextManager[Any]:
-        """Send a request; yield its response before the body is read."""
+def range_header(begin: int, end: int) -> dict[str, str]:
+    """Return the request headers that ask for bytes `begin` to `end` (exclusive), as they are."""
+    return {"Range": f"bytes={begin}-{end - 1}", "Accept-Encoding": "identity"}
 
 
-def fetch_range(
-    session: Session,
-    url: str,
-    headers: Mapping[str, str],
-    check: Callable[[Any], object],
+def receive(
+    response: Response,
+    into: memoryview,
+    begin: int,
+    size: int,
     *,
     source: str,
     file: str,
-    span: tuple[int, int],
-    size: int,
-) -> bytes:
-    """Return bytes `span[0]` to `span[1]` (exclusive) of a file of `size` bytes.
+    got: Callable[[int], None],
+) -> None:
+    """Fill `into` with bytes from `begin` on of a file of `size` bytes from an answer's body.
 
-    `check` raises for an error status. Raises `IntegrityError` if the answer is another range or
-    the file another size.
+    `got` is told how many bytes of `into` are right so far, so that a cut loses none of them.
+    Raises `WrongAnswer` if the answer holds another range or the file another size, and whatever
+    the client raises.
     """
-    begin, end = span
-    asked = {**headers, "Range": f"bytes={begin}-{end - 1}", "Accept-Encoding": "identity"}
-    with session.stream(
-        "GET", url, headers=asked, timeout=TIMEOUT_S, follow_redirects=True
-    ) as response:
-        check(response)
-        skip = _skip(response, source, file, span, size)
-        skip_rest = response.status_code == 200
-        data = bytearray()
-        wanted = skip + end - begin
-        for chunk in response.iter_raw():
-            data += chunk
-            # A 206 is read to its end, or the connection could not be used again.
-            if len(data) > wanted or (skip_rest and len(data) == wanted):
-                break
-    if len(data) < wanted or (len(data) > wanted and not skip_rest):
-        raise _other(source, file, f"{wanted:,} bytes", f"{len(data):,}")
-    return bytes(data[skip:wanted])
+    skip = _skip(response, source, file, (begin, begin + len(into)), size)
+    whole, done = response.status_code == 200, 0
+    for chunk in response.iter_raw():
+        data = memoryview(chunk)[skip:]
+        skip = max(0, skip - len(chunk))
+        room = len(into) - done
+        if len(data) > room and not whole:
+            raise _other(source, file, f"{len(into):,} bytes", "more")
+        into[done : done + len(data)] = data[:room]
+        done += min(len(data), room)
+        got(done)
+        if whole and done == len(into):
+            break  # a 206 is read to its end, or the connection could not be used again
+    if done < len(into):
+        raise _other(source, file, f"{len(into):,} bytes", f"{done:,}")
 
 
 def _skip(response: Response, source: str, file: str, span: tuple[int, int], size: int) -> int:
     """Return how many bytes of the body come before the range asked for."""
     if response.headers.get("Content-Encoding", "identity") != "identity":
         raise _other(source, file, "plain bytes", "a compressed answer")
-    if response.status_code == 200:
+    if response.status_code == 200 and (span[1] <= WHOLE_NBYTES or span == (0, size)):
         return span[0]
     found = response.headers.get("Content-Range", "none")
     match = _CONTENT_RANGE.fullmatch(found)
@@ -108,8 +98,8 @@ def _skip(response: Response, source: str, file: str, span: tuple[int, int], siz
     return 0
 
 
-def _other(source: str, file: str, expected: str, found: str) -> IntegrityError:
-    return IntegrityError(
-        f"{at(source, file)}: expected {expected} from the Hub, found {found}; "
-        "a proxy on the way may be at fault, try again or elsewhere"
+def _other(source: str, file: str, expected: str, found: str) -> WrongAnswer:
+    return WrongAnswer(
+        f"{at(source, file)}: expected {expected} from the Hub, found {found}; a proxy on the way "
+        "may be at fault: try again, or get whole files with --download"
     )

@@ -22,6 +22,23 @@ def digest_of(value: object) -> str:
     return "sha256:" + hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
+def is_as_listed(data: bytes, *, sha256: str | None, oid: str | None) -> bool:
+    """Return whether bytes are those of a listing: by sha256 (hex), else by git blob id.
+
+    True where the listing names neither.
+    """
+    if sha256 is not None:
+        return hashlib.sha256(data).hexdigest() == sha256
+    if oid is not None:
+        return git_blob(data) == oid
+    return True
+
+
+def git_blob(data: bytes) -> str:
+    """Return the id git gives a file of these bytes."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
 def fingerprint(
     files: Sequence[CheckpointFile], read_at: Callable[[str, memoryview, int], None]
 ) -> str:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mdm_kit.maths.planes import Bytes
     from mdm_kit.sources.safetensors_header import Header
     from mdm_kit.sources.seam import Checkpoint, Source
+    from mdm_kit.sources.streams import Streams
     from mdm_kit.words import TensorInfo
 
 
@@ -98,6 +99,27 @@ class KeptSource(StoredSource):
         """Return a digest over the file's real path, size, time and inode, and the base's own."""
         base = self._base.witness() if self._base else None
         return digest_of([*self._container.stamp(), base])
+
+    @property
+    def is_far(self) -> bool:
+        """Whether the base it is decoded against is far."""
+        return self._base is not None and self._base.is_far
+
+    def fetch_through(self, streams: Streams | None) -> None:
+        """Read a far base through `streams`."""
+        if self._base is not None:
+            self._base.fetch_through(streams)
+
+    def expect(self, info: TensorInfo, start: int, nbytes: int) -> None:
+        """Announce the blocks of the base that decoding takes."""
+        if self._base is None or not self._base.is_far:
+            return
+        if not self._facts.tensors[info.name].against_base:
+            return
+        size = BLOCK_ELEMENTS * elements(info)[1]
+        in_base = self._in_base(self._base, info, at(self.name, self._container.file, info.name))
+        for i in range(start // size, -(-(start + nbytes) // size)):
+            self._base.expect(in_base, i * size, min(size, info.nbytes - i * size))
 
     def close(self) -> None:
         """Close the file; the base stays open."""
@@ -177,7 +199,8 @@ class KeptSource(StoredSource):
         n, width = elements(info)
         nbytes = min(BLOCK_ELEMENTS, n - i * BLOCK_ELEMENTS) * width
         last = self._last
-        if last.key != (info.name, i):
+        # What a far base was announced to give is taken from it, or it would be kept for ever.
+        if last.key != (info.name, i) or self.is_far:
             last.key = None
             if len(last.room) < nbytes:
                 last.room = np.empty(nbytes, np.uint8)

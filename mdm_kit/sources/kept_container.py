@@ -45,7 +45,7 @@ class Container:
             raise SourceError(
                 f"{at(name)}: expected a kept model's file, found none; check its path"
             ) from None
-        self.file = self.path.name
+        self.file = Path(path).name  # a cache's link has a better name than what it leads to
         self._files = OpenFiles(name, lambda _: self.path)
         try:
             header = self._header()

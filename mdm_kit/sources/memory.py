@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import json
 from typing import TYPE_CHECKING, Self
 
 from mdm_kit.errors import IntegrityError, UsageError
 from mdm_kit.sources.checkpoint import SINGLE
+from mdm_kit.sources.header_writing import written_header
 from mdm_kit.sources.identity import digest_of
 from mdm_kit.sources.loan import Loan
-from mdm_kit.sources.safetensors_header import LENGTH_BYTES
 from mdm_kit.sources.seam import CheckpointFile, Origin
 from mdm_kit.sources.side_files import allowed
 from mdm_kit.sources.stored import StoredSource
@@ -44,16 +43,8 @@ class MemorySource(StoredSource):
         """
         super().__init__(name)
         self._sides = {allowed(file): data for file, data in (side_files or {}).items()}
-        entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
-        offset = 0
-        for tensor, (dtype, shape, data) in tensors.items():
-            span = [offset, offset + len(data)]
-            entries[tensor] = {"dtype": dtype, "shape": list(shape), "data_offsets": span}
-            offset += len(data)
-        header = json.dumps(entries, separators=(",", ":")).encode("ascii")
-        header += b" " * (-len(header) % LENGTH_BYTES)  # data aligned as the format's writer does
-        length = len(header).to_bytes(LENGTH_BYTES, "little")
-        self._file = b"".join((length, header, *(data for _, _, data in tensors.values())))
+        header = written_header((t, d, shape, len(data)) for t, (d, shape, data) in tensors.items())
+        self._file = b"".join((header, *(data for _, _, data in tensors.values())))
         self._closed = False
 
     @classmethod

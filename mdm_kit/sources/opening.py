@@ -1,32 +1,37 @@
-"""From a model reference to the source that can read it."""
+"""From a model reference to the source that can read it, from SOURCE to where a merge lies."""
 
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mdm_kit.errors import SourceError
 from mdm_kit.sources.folder import FolderSource
+from mdm_kit.sources.folder_site import FolderSite
 from mdm_kit.sources.hub import HubSource
 from mdm_kit.sources.hub_names import is_repo_id
+from mdm_kit.sources.hub_site import HubSite
 from mdm_kit.sources.whereabouts import at
 from mdm_kit.words import shown
 
 if TYPE_CHECKING:
     from mdm_kit.sources.seam import Source
+    from mdm_kit.sources.site import Site
     from mdm_kit.words import ModelRef
 
 _PUBLISHED_FOLDER = re.compile(r"local:.*", re.DOTALL)
 """How a published recipe writes a folder: `local:<base name>@sha256:<digest>`, never its path."""
 
 
-def open_source(ref: ModelRef, name: str) -> Source:
+def open_source(ref: ModelRef, name: str, *, download: bool = False) -> Source:
     """Return the source for `ref`, which the recipe calls `name`. Reads nothing of a Hub model.
 
-    A folder that exists wins over a repository of the same name. Raises `SourceError` for a
-    reference that names neither.
+    With `download` the weights of a Hub model go through the client's cache. A folder that exists
+    wins over a repository of the same name. Raises `SourceError` for a reference that names
+    neither.
     """
     if ref.adapter is not None:
         raise SourceError(
@@ -58,7 +63,31 @@ def open_source(ref: ModelRef, name: str) -> Source:
             f"{at(name)}: expected a folder or a Hub id such as owner/name, found "
             f"'{shown(ref.path)}'; check the spelling"
         )
-    return HubSource(name, ref.path, ref.revision)
+    return HubSource(name, ref.path, ref.revision, download=download)
+
+
+def open_site(where: str | os.PathLike[str] | Site) -> Site:
+    """Return where a finished merge lies: a folder, or a repository `owner/name[@revision]`.
+
+    A path that exists wins over a repository of the same name, and only text can name one. Nobody
+    is asked yet. Raises `SourceError` for what is neither.
+    """
+    if not isinstance(where, str | os.PathLike):
+        return where
+    text = os.fspath(where)
+    path = _as_path(text) if isinstance(where, str) else Path(where)
+    if path is not None and path.exists():
+        return FolderSite(path)
+    repo, _, revision = text.partition("@")
+    # The oldest models have no owner, but no merge is among them; it is a folder that is not there.
+    if not isinstance(where, str) or "/" not in repo or not is_repo_id(repo):
+        raise SourceError(f"there is no folder {shown(text)}; check the path")
+    if (beside := _as_path(repo)) is not None and beside.is_dir():
+        raise SourceError(
+            f"'{shown(repo)}' is a folder, and a folder has no revisions; "
+            f"remove '@{shown(revision)}'"
+        )
+    return HubSite(repo, revision or None)
 
 
 def _as_path(text: str) -> Path | None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from mdm_kit.sources.loan import Loan
+    from mdm_kit.sources.streams import Streams
     from mdm_kit.words import TensorInfo
 
 
@@ -52,10 +53,32 @@ class Checkpoint:
 class Origin:
     """Where a source comes from; `path` is a real path and never leaves this machine."""
 
-    kind: Literal["hub", "folder", "memory", "kept"]
+    kind: Literal["hub", "folder", "memory", "kept", "stage"]
     repo: str | None = None
     commit: str | None = None
     path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the Hub says of a model's repository at the commit that is read.
+
+    `license`, `license_name`, `license_link` and `pipeline_tag` are what its card states, None
+    where it states nothing. `gated` and `private` are the Hub's own word. All of it is a stranger's
+    text. `known` is false where nobody could be asked: a cache without the Hub. `repo` is what the
+    repository is called now, where the name it was asked for by is an old one; `base_models` are
+    those the card says it was made from.
+    """
+
+    license: str | None = None
+    license_name: str | None = None
+    license_link: str | None = None
+    pipeline_tag: str | None = None
+    gated: bool = False
+    private: bool = False
+    known: bool = True
+    repo: str | None = None
+    base_models: tuple[str, ...] = ()
 
 
 class Source(Protocol):
@@ -92,18 +115,44 @@ class Source(Protocol):
         source is closed. Raises like `read`.
         """
 
+    @property
+    def is_far(self) -> bool:
+        """Whether some weights are not on this machine and are fetched as they are read."""
+
+    def fetch_through(self, streams: Streams | None) -> None:
+        """Read what is far through `streams` from now on, what is announced there ahead of time."""
+
+    def expect(self, info: TensorInfo, start: int, nbytes: int) -> None:
+        """Announce a `lend` with these arguments, in the order of the calls to come."""
+
+    def seen_digest(self, file: str) -> str | None:
+        """Return the sha256 (hex) of a far weight file all of whose bytes came by, else None."""
+
     def side_files(self) -> tuple[str, ...]:
         """Return the names of the configuration, tokenizer and template files, sorted."""
 
     def side_file(self, name: str) -> bytes | None:
-        """Return a side file's bytes, None if the model has none of that name.
+        """Return the bytes of a side file or of a licence, None if the model has none of that name.
 
         Raises `UsageError` for a name off the allow-list, `IntegrityError` for a link that leaves
         the folder or a file too large.
         """
 
+    def side_digest(self, name: str) -> str | None:
+        """Return a digest of a side file, None if the model has none of that name.
+
+        Equal ones mean equal bytes; of a file on the Hub nothing is downloaded. Raises like
+        `side_file`.
+        """
+
     def origin(self) -> Origin:
         """Return where the model lives; asks the Hub for the commit the first time."""
+
+    def standing(self) -> Standing | None:
+        """Return what the Hub says of the model's repository, None for a model that has none."""
+
+    def stated_bases(self) -> tuple[str, ...]:
+        """Return the repositories that the model's card says it was made from."""
 
     def witness(self) -> str:
         """Return a digest that changes when this source changes on this machine."""

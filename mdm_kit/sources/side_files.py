@@ -1,6 +1,6 @@
 """The small files beside the weights that may travel with a model, and no others.
 
-An allow-list: configuration, tokenizer, templates. Never a `.py`, never a README.
+An allow-list: configuration, tokenizer, templates, licences. Never a `.py`, never a README.
 """
 
 from __future__ import annotations
@@ -13,22 +13,14 @@ from mdm_kit.words import shown
 MAX_SIDE_FILE_BYTES = 64 * 1024 * 1024
 """Twice the largest tokenizer.json in wide use (Gemma 3, 33 MB)."""
 
-TOP_LEVEL = frozenset(
+TOKENIZER_FILES = frozenset(
     {
         "added_tokens.json",
         "bpe.codes",
         "chat_template.jinja",
         "chat_template.json",
-        "config.json",
-        "config_sentence_transformers.json",
-        "generation_config.json",
-        "image_processor_config.json",
         "merges.txt",
-        "modules.json",
         "normalizer.json",
-        "preprocessor_config.json",
-        "processor_config.json",
-        "sentence_bert_config.json",
         "sentencepiece.bpe.model",
         "source.spm",
         "special_tokens_map.json",
@@ -40,13 +32,28 @@ TOP_LEVEL = frozenset(
         "tokenizer.model",
         "tokenizer.model.v3",
         "tokenizer_config.json",
-        "video_preprocessor_config.json",
         "vocab.bpe",
         "vocab.json",
         "vocab.txt",
     }
 )
+"""The side files that make a tokenizer, and its chat templates."""
+
+TOP_LEVEL = TOKENIZER_FILES | {
+    "config.json",
+    "config_sentence_transformers.json",
+    "generation_config.json",
+    "image_processor_config.json",
+    "modules.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "sentence_bert_config.json",
+    "video_preprocessor_config.json",
+}
 """The names transformers and sentence-transformers read beside the weights."""
+
+LEGAL = ("LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE", "NOTICE.md", "NOTICE.txt")
+"""What a licence asks to travel with it. No loader reads them, and no model needs them."""
 
 TEMPLATE_FOLDER = "additional_chat_templates"
 
@@ -73,7 +80,7 @@ def holds_side_files(folder: str) -> bool:
 
 def allowed(name: str) -> str:
     """Return `name` if it is on the allow-list, else raise `UsageError`."""
-    if not is_side_file(name):
+    if not is_side_file(name) and name not in LEGAL:
         raise UsageError(
             f"'{shown(name)}' is not a side file; only configuration, tokenizer and template files "
             "travel with a model"

@@ -7,14 +7,15 @@ import threading
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Self
 
-from mdm_kit.errors import UsageError
+from mdm_kit.errors import MdmError, UsageError
 from mdm_kit.sources.checkpoint import Layout, choose_layout, joined
 from mdm_kit.sources.identity import fingerprint
 from mdm_kit.sources.loan import Buffers
 from mdm_kit.sources.safetensors_header import LENGTH_BYTES, Header, header_length, parse_header
-from mdm_kit.sources.seam import Checkpoint, CheckpointFile, Origin
+from mdm_kit.sources.seam import Checkpoint, CheckpointFile, Origin, Standing
 from mdm_kit.sources.shard_index import MAX_INDEX_BYTES, check_shards, parse_index
 from mdm_kit.sources.side_files import MAX_SIDE_FILE_BYTES, allowed, is_side_file
+from mdm_kit.sources.stated_bases import CARD, MAX_CARD_BYTES, stated_bases
 from mdm_kit.sources.whereabouts import at
 from mdm_kit.words import DTYPES
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from mdm_kit.sources.loan import Loan
+    from mdm_kit.sources.streams import Streams
     from mdm_kit.words import TensorInfo
 
 LEND_NBYTES = 1 << 17
@@ -65,6 +67,41 @@ class StoredSource(ABC):
     def origin(self) -> Origin:
         """Return where the model lives."""
 
+    def standing(self) -> Standing | None:
+        """Return what the Hub says of the model's repository, None for a model that has none."""
+        return None
+
+    def stated_bases(self) -> tuple[str, ...]:
+        """Return the repositories that the model's card says it was made from."""
+        standing = self.standing()
+        if standing is not None:
+            return standing.base_models
+        try:
+            if CARD not in self._names():
+                return ()
+            return stated_bases(self._small_file(CARD, MAX_CARD_BYTES).decode(errors="replace"))
+        except MdmError:  # whatever is wrong with a card, the model may be well
+            return ()
+
+    @property
+    def is_far(self) -> bool:
+        """Whether some weights are not on this machine and are fetched as they are read."""
+        return False
+
+    def fetch_through(self, streams: Streams | None) -> None:  # noqa: B027 -- nothing is far
+        """Read what is far through `streams` from now on."""
+
+    def expect(self, info: TensorInfo, start: int, nbytes: int) -> None:
+        """Announce a `lend` or `read`, so that what is far is fetched ahead."""
+        self._expect_at(info.file, self._offset(info, start, nbytes), nbytes)
+
+    def _expect_at(self, file: str, offset: int, nbytes: int) -> None:  # noqa: B027
+        """Announce that a range of a weight file will be read."""
+
+    def seen_digest(self, file: str) -> str | None:  # noqa: ARG002
+        """Return the sha256 (hex) of a far file all of whose bytes came by, else None."""
+        return None
+
     @abstractmethod
     def witness(self) -> str:
         """Return a digest that changes when this source changes on this machine."""
@@ -98,7 +135,7 @@ class StoredSource(ABC):
 
     def _layout(self, present: frozenset[str]) -> Layout:
         """Return where the weights are among the names at the top level."""
-        return choose_layout(self.name, present)
+        return choose_layout(self.name, present, self.stated_bases)
 
     def _shards(self, wanted: tuple[str, ...], present: frozenset[str]) -> list[str]:
         """Return the shards to read headers of; the absent ones are reported with the rest."""
@@ -150,9 +187,14 @@ class StoredSource(ABC):
 
     def side_file(self, name: str) -> bytes | None:
         """Return a side file's bytes, None if the model has none of that name."""
-        if allowed(name) not in self.side_files():
+        if allowed(name) not in tuple(self._names()):
             return None
         return self._small_file(name, MAX_SIDE_FILE_BYTES)
+
+    def side_digest(self, name: str) -> str | None:
+        """Return the sha256 (hex) of a side file, None if the model has none of that name."""
+        data = self.side_file(name)
+        return None if data is None else hashlib.sha256(data).hexdigest()
 
     def fingerprint(self) -> str:
         """Return `sha256:...`, a cheap content identity; an identity, not a proof."""
@@ -169,8 +211,14 @@ class StoredSource(ABC):
             raise UsageError(f"{at(self.name, file)}: not a weight file of this model")
         digest = hashlib.sha256()
         buffer = memoryview(bytearray(min(DIGEST_BUFFER_BYTES, sizes[file])))
-        for offset in range(0, sizes[file], DIGEST_BUFFER_BYTES):
-            view = buffer[: min(len(buffer), sizes[file] - offset)]
+        parts = [
+            (offset, min(len(buffer), sizes[file] - offset))
+            for offset in range(0, sizes[file], DIGEST_BUFFER_BYTES)
+        ]
+        for offset, nbytes in parts:
+            self._expect_at(file, offset, nbytes)
+        for offset, nbytes in parts:
+            view = buffer[:nbytes]
             self._read_at(file, view, offset)
             digest.update(view)
         return digest.hexdigest()

@@ -73,7 +73,14 @@ MISTAKES = {
     "a name with a slash": ("    name: one", "    name: a/one"),
     "an unknown ledger": ("keep: deltas", "keep: everything"),
     "coefficients of later": ("method: fixed", "method: cma_es"),
-    "another tokenizer": ("source: base", "source: union"),
+    "a tokenizer of two": ("source: base", "source: [base, union]"),
+    "a misspelt part of it": ("source: base", "sauce: base"),
+    "a token that is forced to nothing": ("source: base", "tokens: {<x>: {force: true}}"),
+    "a token without a mapping": ("source: base", "tokens: {<x>: base}"),
+    "a row of no known kind": ("source: base", "tokens: {<x>: {source: {kind: mean}}}"),
+    "a row of nobody": ("source: base", "tokens: {<x>: {source: {kind: model_token, token: a}}}"),
+    "rows in multiples of nothing": ("source: base", "pad_to_multiple_of: 0"),
+    "a template that is too short": ("seed: 7", "chat_template: llama5"),
     "two tokenizers": ("seed: 7", "tokenizer_source: base"),
     "slices": ("seed: 7", "slices: []"),
     "a misspelt reference": ("lora: a/lora", "lroa: a/lora"),
@@ -102,7 +109,8 @@ def test_takes_every_key_at_once() -> None:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.name)
 def test_takes_the_recipes(path: Path) -> None:
-    assert list(VALIDATOR.iter_errors(yaml.safe_load(path.read_text()))) == []
+    for document in yaml.safe_load_all(path.read_text()):
+        assert list(VALIDATOR.iter_errors(document)) == []
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
@@ -139,8 +147,12 @@ def test_takes_each_methods_example(method: Method) -> None:
 
 def wrong_and_right(spec: ParamSpec) -> Iterator[Any]:
     low, high = spec.minimum, spec.maximum
-    if spec.choices:
+    if spec.listed:
+        yield from ("_proj", ["a.*", "b"], "", ["a", ""], {"filter": "x", "value": "a"}, [["a"]])
+    elif spec.choices:
         yield from (spec.choices[-1], "another", [spec.choices[0]])
+        if spec.type is float:
+            yield from (0.5, [0.5], *([] if low is None else [low - 1]))
     elif spec.type is bool:
         yield from (True, [False, True], "perhaps", {"filter": "x", "value": False})
     else:
@@ -158,7 +170,7 @@ def wrong_and_right(spec: ParamSpec) -> Iterator[Any]:
 
 
 KINDS = {
-    (s.type, s.minimum, s.maximum, s.choices, s.constant, s.per_model): (method, s)
+    (s.type, s.minimum, s.maximum, s.choices, s.constant, s.listed, s.per_model): (method, s)
     for method in methods().values()
     for s in method.params.specs()
 }
@@ -193,7 +205,19 @@ def test_offers_each_method_its_own_parameters(method: Method) -> None:
         assert s.inert or s.help[1:] in offered["parameters"]["properties"][s.name]["description"]
 
 
-@pytest.mark.parametrize("method", methods().values(), ids=methods())
+@pytest.mark.parametrize("change", ["gate_mode", "experts_per_token", "negativ_prompts", "none"])
+def test_judges_a_mixture_as_the_reader_does(change: str) -> None:
+    recipe = yaml.safe_load(example(methods()["moe"]))
+    if change == "negativ_prompts":
+        recipe["experts"][0][change] = ["x"]
+    elif change != "none":
+        recipe[change] = -1
+    assert VALIDATOR.is_valid(recipe) is read(yaml.safe_dump(recipe)) is (change == "none")
+    del recipe["merge_method"]
+    assert VALIDATOR.is_valid(recipe) is (change == "none")
+
+
+@pytest.mark.parametrize("method", [m for n, m in methods().items() if n != "moe"])
 def test_counts_models_and_wants_the_base_as_the_reader_does(method: Method) -> None:
     recipe = yaml.safe_load(example(method))
     fewer = recipe | {"models": recipe["models"][: method.min_models - 1]}

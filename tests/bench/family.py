@@ -12,15 +12,17 @@ HIDDEN, INNER, VOCABULARY = 2048, 5632, 32_000
 LAYER_ELEMENTS = 4 * HIDDEN * HIDDEN + 3 * HIDDEN * INNER + 2 * HIDDEN
 
 
-def shapes(n_layers: int) -> dict[str, tuple[int, ...]]:
-    found: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (VOCABULARY, HIDDEN)}
+def shapes(
+    n_layers: int, hidden: int = HIDDEN, inner: int = INNER, vocabulary: int = VOCABULARY
+) -> dict[str, tuple[int, ...]]:
+    found: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (vocabulary, hidden)}
     for i in range(n_layers):
         at = f"model.layers.{i}"
-        found |= {f"{at}.self_attn.{p}_proj.weight": (HIDDEN, HIDDEN) for p in "qkvo"}
-        found |= {f"{at}.mlp.{p}_proj.weight": (INNER, HIDDEN) for p in ("gate", "up")}
-        found[f"{at}.mlp.down_proj.weight"] = (HIDDEN, INNER)
-        found |= {f"{at}.{n}_layernorm.weight": (HIDDEN,) for n in ("input", "post_attention")}
-    return found | {"model.norm.weight": (HIDDEN,), "lm_head.weight": (VOCABULARY, HIDDEN)}
+        found |= {f"{at}.self_attn.{p}_proj.weight": (hidden, hidden) for p in "qkvo"}
+        found |= {f"{at}.mlp.{p}_proj.weight": (inner, hidden) for p in ("gate", "up")}
+        found[f"{at}.mlp.down_proj.weight"] = (hidden, inner)
+        found |= {f"{at}.{n}_layernorm.weight": (hidden,) for n in ("input", "post_attention")}
+    return found | {"model.norm.weight": (hidden,), "lm_head.weight": (vocabulary, hidden)}
 
 
 def write_family(root: Path, n_elements: float, n_models: int) -> list[Path]:

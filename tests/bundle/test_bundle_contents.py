@@ -11,7 +11,8 @@ import yaml
 from families import ODD, fine_tuned, tensors, write_family, write_model
 
 import mdm_kit
-from mdm_kit.bundle.verify import verify_folder
+from mdm_kit.bundle.verify import verify_files
+from mdm_kit.sources import FolderSite
 
 SIDE = {
     "tokenizer.json": b'{"version": "1.0",\r\n "odd":  "spacing"}',
@@ -165,16 +166,16 @@ def link_out(folder: Path) -> None:
     ],
 )
 def test_verify_names_every_harm(merged: Path, harm: object, said: str) -> None:
-    assert verify_folder(merged).faults == ()
+    assert verify_files(FolderSite(merged)).faults == ()
     harm(merged)  # type: ignore[operator]
-    found = verify_folder(merged)
+    found = verify_files(FolderSite(merged))
     assert not found.sound
     assert said in "\n".join(found.faults)
 
 
 def test_the_card_may_be_edited(merged: Path) -> None:
     (merged / "README.md").write_text("my own words")
-    assert verify_folder(merged).sound
+    assert verify_files(FolderSite(merged)).sound
 
 
 @pytest.mark.parametrize("at", range(5, 2000, 399))
@@ -240,4 +241,4 @@ def test_a_stray_single_file_beside_shards_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["tokenizer.model", "modeling_x.py", "pytorch_model.bin"])
 def test_an_added_file_that_loaders_read_is_named(merged: Path, name: str) -> None:
     (merged / name).write_bytes(b"x")
-    assert any(name in fault for fault in verify_folder(merged).faults)
+    assert any(name in fault for fault in verify_files(FolderSite(merged)).faults)

@@ -28,15 +28,14 @@ def test_lists_the_goals(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_filled_in_recipe_reads_without_a_finding(
     goal: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    models = [f"me/m{i}" for i, _ in enumerate(GOALS[goal].models)]
-    base = ["--base", "me/base@v1"] if GOALS[goal].base else []
+    models = [f"me/m{i}" for i, _ in enumerate(GOALS[goal].places)]
+    base = ["--base", "me/base@v1"] if GOALS[goal].takes_base else []
     given = [word for model in models for word in ("--model", model)]
     text = out_of(capsys, goal, *base, *given, "--dtype", "float32")
     parsed = check_recipe(text)
     assert not parsed.findings, parsed.render()
     recipe = parsed.require()
-    assert [str(m.ref) for m in recipe.models] == models
-    assert str(recipe.base_model.ref if recipe.base_model else "") == "".join(base[1:])
+    assert [str(r.ref) for r in recipe.references] == [*base[1:], *models]
     assert recipe.dtype is not None
     assert recipe.dtype.torch_name == "float32"
     assert "your-org" not in text

@@ -1,308 +1,209 @@
-"""A small read-only Hub on loopback, of the standard library alone.
+"""A Hub on loopback, for tests and benchmarks: what the stock client can read and write.
 
-Repositories live in memory. Every request is logged with the bytes its answer carried, and faults
-can be ordered for the next request that matches. Large files are served as Git LFS is: with
-`redirect`, from another origin, which refuses whoever sends it a token.
+Repositories and refs live in memory, large files in a folder. Every request is logged, and faults
+can be ordered for the next that match. Large files are served as Git LFS is: with `redirect`, from
+another origin, which refuses whoever sends it a token.
+
+    python tests/hub/server.py --folder DIR    serves DIR/owner/name as the repositories they are
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
+import argparse
+import asyncio
+import logging
 import re
-import sys
+import secrets
+import signal
+import socket
+import tempfile
 import threading
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, unquote, urlsplit
+
+import hub_commits
+import hub_lfs
+import hub_reading
+import hub_writing
+import hub_xet
+import uvicorn
+from hub_accounts import ACCOUNTS, FINE_TOKEN, OTHER_TOKEN, READ_TOKEN, TOKEN, Account
+from hub_answers import Refused, refusal
+from hub_faults import Fault, Faults, Request, Wire
+from hub_store import Blob, Objects, Repo
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Host, Route, Router
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-TOKEN = "hf_loopback_secret"  # noqa: S105 - opens nothing but this server
+    from starlette.requests import Request as Asked
 
-
-@dataclass
-class Repo:
-    """A repository: commits by id, each a map of path to bytes; branches and tags by name."""
-
-    commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    refs: dict[str, str] = field(default_factory=dict)
-    gated: bool = False
-    private: bool = False
-    redirect: bool = False
-
-    def commit(self, files: dict[str, bytes], branch: str = "main") -> str:
-        """Add a commit, move the branch, return the commit's id."""
-        sha = hashlib.sha1(repr((files, len(self.commits))).encode()).hexdigest()  # noqa: S324
-        self.commits[sha] = files
-        self.refs[branch] = sha
-        return sha
-
-    def resolve(self, revision: str) -> str | None:
-        """Return the commit a branch, tag, id or id's beginning stands for."""
-        if revision in self.refs:
-            return self.refs[revision]
-        found = [sha for sha in self.commits if len(revision) >= 7 and sha.startswith(revision)]
-        return found[0] if len(found) == 1 else None
-
-
-@dataclass(frozen=True)
-class Request:
-    """One line of the log; `sent` counts the body bytes of the answer."""
-
-    method: str
-    path: str
-    range: str | None
-    status: int
-    sent: int
-    authorized: bool
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What goes wrong with the next `times` requests whose `METHOD path` matches."""
-
-    pattern: str
-    status: int = 0
-    headers: dict[str, str] = field(default_factory=dict)
-    ignore_range: bool = False
-    cut_after: int | None = None
-    corrupt: bool = False
-    times: int = 1
-
-
-def is_lfs(path: str) -> bool:
-    return path.endswith(".safetensors")
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Keep quiet about a client that hung up; a fault of ours is still printed."""
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)
+__all__ = ["FINE_TOKEN", "OTHER_TOKEN", "READ_TOKEN", "TOKEN", "Account", "Fault", "Hub", "Request"]
 
 
 class Hub:
-    """The server; `url` is its address."""
+    """The server; `url` is its address.
 
-    def __init__(self) -> None:
+    redirect           whether new repositories' large files come from another origin
+    xet                whether clients may put files in Xet storage
+    delay_s            waited before every answer, besides what a fault adds
+    part_nbytes        large files come in parts of so many bytes, if larger than one
+    signed_lifetime_s  how long a signed address opens what it names
+    signed_uses        how often it does so, None for any number
+    tree_page          entries in one page of a file listing
+    commits_page       entries in one page of a history
+    """
+
+    def __init__(
+        self, folder: Path | None = None, *, port: int = 0, redirect: bool = False
+    ) -> None:
         self.repos: dict[str, Repo] = {}
+        self.renamed: dict[str, str] = {}
+        self.accounts = dict(ACCOUNTS)
         self.log: list[Request] = []
-        self.faults: list[Fault] = []
+        self.faults = Faults()
+        self.crashes: list[Exception] = []
         self.on_path: dict[str, Callable[[], object]] = {}
-        self.lock = threading.Lock()
-        hub = self
+        self.redirect, self.xet, self.delay_s = redirect, True, 0.0
+        self.part_nbytes, self.tree_page, self.commits_page = 64 << 20, 1000, 50
+        self.signed_lifetime_s, self.signed_uses = 3600.0, None
+        self.secret, self.signatures, self.signed_used = secrets.token_bytes(16), 0, Counter()
+        self._folder = tempfile.TemporaryDirectory(dir=folder)
+        self.incoming = Path(self._folder.name) / "incoming"
+        stored = Path(self._folder.name) / "lfs"
+        xorbs = Path(self._folder.name) / "xorbs"
+        for place in (self.incoming, stored, xorbs):
+            place.mkdir()
+        self.objects, self.cas = Objects(stored), hub_xet.Cas(xorbs)
+        self._serve(port)
 
-        class Bound(_Handler):
-            served = hub
-
-        self._server = _Server(("127.0.0.1", 0), Bound)
-        self.port = self._server.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+    def _serve(self, port: int) -> None:
+        """Start answering; whoever comes before the first answer waits in the socket."""
+        listening = socket.create_server(("127.0.0.1", port), backlog=128)
+        self.port = listening.getsockname()[1]
+        self.url, self.storage_url = (f"http://{h}:{self.port}" for h in ("127.0.0.1", "localhost"))
+        wire = Wire(self._app(), self)
+        config = uvicorn.Config(
+            wire, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1
+        )
+        logging.getLogger("uvicorn.error").disabled = True  # cuts are ordered, crashes are kept
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, args=([listening],), daemon=True)
         self._thread.start()
 
+    def _app(self) -> Starlette:
+        api = Router(
+            [
+                *hub_writing.ROUTES,
+                *hub_commits.ROUTES,
+                *hub_lfs.ROUTES,
+                *hub_xet.ROUTES,
+                *hub_reading.ROUTES,
+                *hub_reading.LAST,
+                Route("/{path:path}", self._other),
+            ]
+        )
+        storage = Router([*hub_lfs.STORAGE, *hub_xet.STORAGE])
+        hosts = [Host("localhost", storage), Host("127.0.0.1", api)]
+        app = Starlette(routes=hosts, exception_handlers={Refused: refusal})
+        app.state.hub = self
+        return app
+
+    async def _other(self, request: Asked) -> Response:
+        """Answer what a test wants called, or that there is nothing."""
+        call = self.on_path.get(request.url.path)
+        if call is None:
+            raise Refused(404, "Not found", "EntryNotFound")
+        return JSONResponse(await asyncio.to_thread(call))
+
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        """Stop; raise the first error that was the server's own."""
+        self._server.should_exit = True
         self._thread.join()
+        self._folder.cleanup()
+        if self.crashes:
+            raise self.crashes[0]
+
+    def go_away(self) -> None:
+        """Stop answering, at once and for good; what comes until the socket is closed is cut."""
+        self.fault("", cut_after=0, times=1_000_000)
+        self._server.should_exit = self._server.force_exit = True
+
+    @contextmanager
+    def back(self, folder: Path) -> Iterator[Hub]:
+        """Give another Hub with the same repositories, at another port."""
+        hub = Hub(folder)
+        hub.repos, hub.objects = self.repos, self.objects
+        try:
+            yield hub
+        finally:
+            hub.close()
 
     def repo(self, name: str, files: dict[str, bytes], **settings: Any) -> str:
-        """Create a repository with one commit; return its id."""
-        self.repos[name] = Repo(**settings)
+        """Create a repository with one commit of these files; return its id."""
+        self.repos[name] = Repo(self.objects, **{"redirect": self.redirect, **settings})
         return self.repos[name].commit(files)
 
+    def repo_folder(self, name: str, folder: Path, **settings: Any) -> str:
+        """The same of a folder's files; the large ones are served from where they lie."""
+        repo = Repo(self.objects, **{"redirect": self.redirect, **settings})
+        repo.refs["main"] = repo.add(self.objects.read_folder(folder), None, "Commit")
+        self.repos[name] = repo
+        return repo.refs["main"]
+
+    def rename(self, old: str, new: str) -> None:
+        """Move a repository; its old name leads to the new one."""
+        self.repos[new] = self.repos.pop(old)
+        self.renamed[old] = new
+
+    def collect(self) -> None:
+        """Forget the large files no commit names."""
+        commits = [c for repo in self.repos.values() for c in repo.commits.values()]
+        named = {b.sha256 for c in commits for b in c.files.values() if b.sha256}
+        self.objects.keep_only(named)
+        self.cas.keep_only(named)
+
+    async def lfs_blob(self, sha256: str) -> Blob | None:
+        """Return the large file of this digest, if it has come."""
+        return self.objects.get(sha256) or await hub_xet.rebuilt(self, sha256)
+
     def fault(self, pattern: str, **what: Any) -> None:
+        """Order a fault for the next request whose `METHOD path` matches; see `Fault`."""
         self.faults.append(Fault(pattern, **what))
 
-    def take_fault(self, line: str) -> Fault:
-        with self.lock:
-            for i, fault in enumerate(self.faults):
-                if re.search(fault.pattern, line):
-                    left = fault.times - 1
-                    rest = Fault(**{**vars(fault), "times": left})
-                    self.faults[i : i + 1] = [rest] if left else []
-                    return fault
-        return Fault("")
+    def requests(self, pattern: str) -> list[Request]:
+        """Return the requests so far whose `METHOD path` matches, in the order they came."""
+        return [r for r in self.log if re.search(pattern, f"{r.method} {r.path}")]
 
     def bytes_sent(self, suffix: str) -> int:
         """Return how many body bytes of files with this ending were sent."""
         return sum(r.sent for r in self.log if r.path.endswith(suffix))
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    served: Hub
+def main() -> None:
+    """Serve folders until told to stop; the first line printed is the address."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True, help="holds owner/name/files")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--redirect", action="store_true", help="large files from another origin")
+    parser.add_argument("--delay-ms", type=float, default=0.0, help="before every answer")
+    words = parser.parse_args()
+    stops = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, stops)  # in every thread to come
+    hub = Hub(port=words.port, redirect=words.redirect)
+    for folder in sorted(words.folder.glob("*/*")):
+        hub.repo_folder(folder.relative_to(words.folder).as_posix(), folder)
+    hub.delay_s = words.delay_ms / 1000
+    hub.on_path["/log"] = lambda: [asdict(line) for line in hub.log]
+    print(hub.url, flush=True)  # noqa: T201
+    signal.sigwait(stops)
+    hub.close()
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        pass
 
-    def do_GET(self) -> None:
-        self._answer()
-
-    def do_HEAD(self) -> None:
-        self._answer()
-
-    def _answer(self) -> None:
-        path = urlsplit(self.path).path
-        self._fault = self.served.take_fault(f"{self.command} {unquote(path)}")
-        if self._fault.status:
-            self._send(self._fault.status, b"fault", self._fault.headers)
-        elif path in self.served.on_path:
-            self.served.on_path[path]()
-            self._send(200, b"done", {})
-        elif match := re.fullmatch(r"/cdn/([0-9a-f]{64})", path):
-            self._cdn(match[1])
-        elif match := re.fullmatch(r"/api/models/(.+?)/tree/([^/]+)", path):
-            self._tree(unquote(match[1]), unquote(match[2]))
-        elif match := re.fullmatch(r"/api/models/(.+?)(?:/revision/([^/]+))?", path):
-            self._info(unquote(match[1]), unquote(match[2] or "main"))
-        elif match := re.fullmatch(r"/(.+?)/resolve/([^/]+)/(.+)", path):
-            self._file(unquote(match[1]), unquote(match[2]), unquote(match[3]))
-        else:
-            self._refuse(404, "EntryNotFound")
-
-    def _authorized(self) -> bool:
-        return self.headers.get("Authorization") == f"Bearer {TOKEN}"
-
-    def _visible(self, name: str) -> Repo | None:
-        repo = self.served.repos.get(name)
-        if repo is None or (repo.private and not self._authorized()):
-            self._refuse(404 if self._authorized() else 401, "RepoNotFound")
-            return None
-        return repo
-
-    def _info(self, name: str, revision: str) -> None:
-        repo = self._visible(name)
-        if repo is None:
-            return
-        sha = repo.resolve(revision)
-        if sha is None:
-            self._refuse(404, "RevisionNotFound")
-            return
-        blobs = parse_qs(urlsplit(self.path).query).get("blobs") == ["true"]
-        siblings = []
-        for path, data in repo.commits[sha].items():
-            sibling: dict[str, object] = {"rfilename": path}
-            if blobs:
-                sibling["size"] = len(data)
-                sibling["blobId"] = hashlib.sha1(data).hexdigest()  # noqa: S324
-                if is_lfs(path):
-                    digest = hashlib.sha256(data).hexdigest()
-                    sibling["lfs"] = {"sha256": digest, "size": len(data), "pointerSize": 134}
-            siblings.append(sibling)
-        info = {"id": name, "modelId": name, "sha": sha, "siblings": siblings, "tags": []}
-        body = json.dumps({**info, "private": repo.private, "gated": repo.gated and "manual"})
-        self._send(200, body.encode(), {"Content-Type": "application/json"})
-
-    def _tree(self, name: str, revision: str) -> None:
-        repo = self._visible(name)
-        if repo is None:
-            return
-        sha = repo.resolve(revision)
-        if sha is None:
-            self._refuse(404, "RevisionNotFound")
-            return
-        entries: list[dict[str, object]] = []
-        for path, data in repo.commits[sha].items():
-            oid = hashlib.sha1(data).hexdigest()  # noqa: S324
-            entry: dict[str, object] = {"type": "file", "path": path, "size": len(data), "oid": oid}
-            if is_lfs(path):
-                digest = hashlib.sha256(data).hexdigest()
-                entry["lfs"] = {"oid": digest, "size": len(data), "pointerSize": 134}
-            entries.append(entry)
-        self._send(200, json.dumps(entries).encode(), {"Content-Type": "application/json"})
-
-    def _file(self, name: str, revision: str, path: str) -> None:
-        repo = self._visible(name)
-        if repo is None:
-            return
-        if repo.gated and not self._authorized():
-            self._refuse(401, "GatedRepo")
-            return
-        sha = repo.resolve(revision)
-        if sha is None:
-            self._refuse(404, "RevisionNotFound")
-            return
-        data = repo.commits[sha].get(path)
-        headers = {"X-Repo-Commit": sha, "Accept-Ranges": "bytes"}
-        if data is None:
-            self._refuse(404, "EntryNotFound", headers)
-            return
-        digest = hashlib.sha256(data).hexdigest()
-        if is_lfs(path):
-            headers |= {"X-Linked-Size": str(len(data)), "X-Linked-ETag": f'"{digest}"'}
-            headers["ETag"] = f'"{digest}"'
-            if repo.redirect:
-                place = f"http://localhost:{self.served.port}/cdn/{digest}?X-Signature=secret"
-                self._send(302, b"", {**headers, "Location": place})
-                return
-        else:
-            headers["ETag"] = f'"{hashlib.sha1(data).hexdigest()}"'  # noqa: S324
-        self._content(data, headers)
-
-    def _cdn(self, digest: str) -> None:
-        if self.headers.get("Authorization"):
-            self._send(400, b"signed addresses take no token", {})
-            return
-        for repo in self.served.repos.values():
-            for files in repo.commits.values():
-                for data in files.values():
-                    if hashlib.sha256(data).hexdigest() == digest:
-                        self._content(data, {"ETag": f'"{digest}"', "Accept-Ranges": "bytes"})
-                        return
-        self._send(404, b"", {})
-
-    def _content(self, data: bytes, headers: dict[str, str]) -> None:
-        if self._fault.corrupt:
-            data = data[:-1] + bytes([data[-1] ^ 1])
-        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
-        if wanted is None or self._fault.ignore_range:
-            self._send(200, data, headers)
-            return
-        begin = int(wanted[1])
-        end = min(int(wanted[2]) + 1 if wanted[2] else len(data), len(data))
-        if begin >= len(data):
-            self._send(416, b"", {"Content-Range": f"bytes */{len(data)}"})
-            return
-        place = {"Content-Range": f"bytes {begin}-{end - 1}/{len(data)}"}
-        self._send(206, data[begin:end], {**headers, **place})
-
-    def _refuse(self, status: int, code: str, headers: dict[str, str] | None = None) -> None:
-        body = json.dumps({"error": code}).encode()
-        self._send(status, body, {**(headers or {}), "X-Error-Code": code, "X-Error-Message": code})
-
-    def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for key, value in {**headers, **self._fault.headers}.items():
-            self.send_header(key, value)
-        if status != 304:
-            self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        sent = 0
-        try:
-            if self.command != "HEAD":
-                cut = self._fault.cut_after
-                whole = memoryview(body if cut is None else body[:cut])
-                for at in range(0, len(whole), 65536):
-                    self.wfile.write(whole[at : at + 65536])
-                    sent += len(whole[at : at + 65536])
-                if cut is not None:
-                    self.close_connection = True
-        except OSError:  # the client has heard enough
-            self.close_connection = True
-        finally:
-            line = Request(
-                self.command,
-                unquote(urlsplit(self.path).path),
-                self.headers.get("Range"),
-                status,
-                sent,
-                self.headers.get("Authorization") is not None,
-            )
-            with self.served.lock:
-                self.served.log.append(line)
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""Weights from the Hub: downloaded once through the cache, right bytes, one commit."""
+"""Weights through the client's cache: downloaded once, right bytes, one commit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.hub
 READ_ALL = """
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
-with HubSource("m", "org/model", REVISION) as source:
+with HubSource("m", "org/model", REVISION, download=True) as source:
     infos = list(source.headers().tensors.values())
     with ThreadPoolExecutor(4) as pool:
         reads = list(pool.map(source.read, infos * 3))
@@ -114,6 +114,7 @@ def test_offline_without_what_is_needed(hub: Hub, client: Client, prepare: str) 
         client.run(
             "source = HubSource('m', 'org/model')\n"
             "source.side_file('config.json')\n"
+            + "source = HubSource('m', 'org/model', download=True)\n"
             + ("source.read(source.headers().tensors['layer.1.weight'])\n" * (prepare != "config"))
             + "answer = None"
         )
@@ -163,29 +164,33 @@ def test_cached_copy_cut_short(hub: Hub, client: Client) -> None:
     assert "hf cache rm model/org/model" in answer["words"]
 
 
-def test_download_that_is_not_what_was_surveyed(hub: Hub, client: Client) -> None:
+@pytest.mark.parametrize("download", [False, True])
+def test_bytes_that_are_not_what_was_surveyed(hub: Hub, client: Client, download: bool) -> None:
     """Same size, another header: a proxy that keeps an old file under a new name."""
     files = one_file()
     hub.repo("org/model", files)
     code = """
-source = HubSource("m", "org/model")
+source = HubSource("m", "org/model", download=DOWNLOAD)
 info = source.headers().tensors["big"]
 import urllib.request, os
 urllib.request.urlopen(os.environ["HF_ENDPOINT"] + "/swap")
 answer = told(lambda: source.read(info))
 """
     swapped = files["model.safetensors"].replace(b'"big"', b'"gib"', 1)
-    current = hub.repos["org/model"].commits[hub.repos["org/model"].refs["main"]]
-    hub.on_path["/swap"] = lambda: current.update({"model.safetensors": swapped})
-    answer = client.run(code)
+    current = hub.repos["org/model"].commits[hub.repos["org/model"].refs["main"]].files
+    blob = hub.objects.put("model.safetensors", swapped)
+    hub.on_path["/swap"] = lambda: current.update({"model.safetensors": blob})
+    answer = client.run(code.replace("DOWNLOAD", str(download)))
     assert answer["kind"] == "IntegrityError"
-    assert "the header read before the download" in answer["words"]
+    words = "the header read before the download" if download else "the Hub declares"
+    assert words in answer["words"]
 
 
-def test_closed_source_reads_no_more(hub: Hub, client: Client) -> None:
+@pytest.mark.parametrize("download", [False, True])
+def test_closed_source_reads_no_more(hub: Hub, client: Client, download: bool) -> None:
     hub.repo("org/model", one_file())
     answer = client.run(
-        "source = HubSource('m', 'org/model')\n"
+        f"source = HubSource('m', 'org/model', download={download})\n"
         "info = source.headers().tensors['small']\n"
         "source.read(info)\nsource.close()\nsource.close()\n"
         "answer = told(lambda: source.read(info))"

@@ -88,7 +88,11 @@ def test_one_model_at_full_weight_gives_itself(method: Method, dtype: torch.dtyp
     if method.min_models > 1 or method.name == "arcee_fusion":
         pytest.skip("it takes two, or drops most of a change by definition")
     (x,) = inputs(1, (8, 3), dtype)
-    assert torch.equal(merged(method, params(method, 1, [1.0], full=True), [x]), x)
+    found = merged(method, params(method, 1, [1.0], full=True), [x])
+    if method.keeps_sums:  # a sum is rounded, to float32 or to a grid, whatever the models are
+        assert torch.allclose(found, x, rtol=2**-23, atol=1e-12)
+    else:
+        assert torch.equal(found, x)
 
 
 def test_permuting_the_models_changes_rounding_alone_exactly_where_promised(method: Method) -> None:

@@ -8,11 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import odd_maps
 import pytest
 import torch
+from continual import growing_recipe
 from families import Spec, read_model, write_model
 from merged_families import BLOCK, CROSSING, promised, recipe, write_related
 from reference.exact import bits
+from safetensors.torch import load_file, save_file
 
 import mdm_kit
 from mdm_kit.bundle.stage import work_folder
@@ -129,3 +132,45 @@ def test_a_close_third_model_settles_first_reading_and_second_alike(tmp_path: Pa
         seen.add(tuple(promised(out).items()))
     assert len(seen) == 1
     assert sorted(CROSSING) != sorted(spec)
+
+
+SUMS = {
+    "opcm": ("opcm", ""),
+    "opcm, scaled": ("opcm", "scale: 0.7, variant: paper"),
+    "opcm, by tensor": ("opcm", "scale_scope: tensor"),
+    "covmerge": ("covmerge", ""),
+    "covmerge, bare": ("covmerge", "ridge: 0"),
+}
+
+
+@pytest.mark.parametrize("kind", SUMS)
+def test_sums_show_no_threads_memory_hash_seed_or_resume(tmp_path: Path, kind: str) -> None:
+    """In maps of every kind, one of them longer than what is multiplied at once."""
+    method, settings = SUMS[kind]
+    odd_maps.write(tmp_path, "mixed", 3, 0.3)
+    for name in ("base", "m1", "m2", "m3"):
+        file = tmp_path / name / "model.safetensors"
+        torch.manual_seed(len(name) + ord(name[-1]))
+        long = {"model.layers.0.mlp.up_proj.weight": torch.randn(4100, 33)}
+        save_file(load_file(file) | long, file)
+    path, seen = tmp_path / "recipe.yml", set()
+    path.write_text(growing_recipe(tmp_path, method, [1, 2, 3], settings, keep="none"))
+    for i, (threads, memory) in enumerate(itertools.product((1, 4), (1, 2_000_000_000))):
+        out = tmp_path / f"out{i}"
+        if i:
+            with pytest.raises(Interrupted):
+                mdm_kit.merge(path, out, shard_nbytes=SHARD, progress=Interrupter(i))
+        mdm_kit.merge(path, out, threads=threads, memory_nbytes=memory, shard_nbytes=SHARD)
+        seen.add(tuple(promised(out).items()))
+    if kind in ("opcm", "covmerge"):
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "mdm_kit", "merge", path, tmp_path / "child"),
+                *("--threads", "3", "--shard-size", "200kB"),
+            ],
+            env={**os.environ, "PYTHONHASHSEED": "4321", "OMP_NUM_THREADS": "2"},
+            check=True,
+            capture_output=True,
+        )
+        seen.add(tuple(promised(tmp_path / "child").items()))
+    assert len(seen) == 1

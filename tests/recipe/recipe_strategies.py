@@ -47,7 +47,7 @@ recipes = st.fixed_dictionaries(
         "parameters": parameter_blocks,
         "dtype": st.sampled_from(["float16", "torch.bfloat16", "float32", "float64"]),
         "seed": st.integers(0, 2**64 - 1),
-        "license": words,
+        "license": st.sampled_from(["apache-2.0", "mit", "llama3.1", "other", "no"]),
     },
 )
 """Whole recipes as plain data."""

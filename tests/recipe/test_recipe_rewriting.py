@@ -12,7 +12,7 @@ from mdm_kit.errors import RecipeError
 from mdm_kit.recipe import quoted, read_recipe_text, rewrite_references
 from mdm_kit.recipe.collector import Collector
 from mdm_kit.recipe.scalars import Scalar
-from mdm_kit.recipe.yaml_reader import read_document
+from mdm_kit.recipe.yaml_reader import read_documents
 
 if TYPE_CHECKING:
     from mdm_kit.words import ModelRef
@@ -85,8 +85,7 @@ def test_quoted_text_reads_back(text: str) -> None:
     assert len(line.splitlines()) == 1
     assert line.isprintable() or any(not c.isprintable() for c in text)
     found = Collector()
-    root = read_document(line, found)
+    (root,) = read_documents(line, found)
     assert found.done() == ()
-    assert root is not None
     value = root.entries[0][1]  # type: ignore[union-attr]
     assert value == Scalar(text, plain=False)

@@ -9,15 +9,14 @@ from mdm_kit.recipe.collector import Collector
 from mdm_kit.recipe.decoding import decode
 from mdm_kit.recipe.scalars import Scalar
 from mdm_kit.recipe.yaml_nodes import MappingNode, Node, SequenceNode
-from mdm_kit.recipe.yaml_reader import read_document
+from mdm_kit.recipe.yaml_reader import read_documents
 from mdm_kit.words import Place
 
 
 def read(text: str) -> Node:
     found = Collector()
-    root = read_document(text, found)
+    (root,) = read_documents(text, found)
     assert found.done() == ()
-    assert root is not None
     return root
 
 
@@ -122,7 +121,7 @@ def test_a_quoted_merge_key_is_a_key() -> None:
 @pytest.mark.parametrize("value", ["3", "[1]", "[{a: b}, c]"])
 def test_only_mappings_can_be_merged(value: str) -> None:
     found = Collector()
-    read_document(f"a: {{<<: {value}}}\n", found)
+    read_documents(f"a: {{<<: {value}}}\n", found)
     assert ["'<<' takes a mapping" in f.message for f in found.done()] == [True]
 
 
@@ -139,7 +138,7 @@ def test_only_mappings_can_be_merged(value: str) -> None:
 )
 def test_syntax_errors_have_a_place_and_a_hint(text: str, place: Place, hint: str) -> None:
     found = Collector()
-    assert read_document(text, found) is None
+    assert read_documents(text, found) == ()
     (finding,) = found.done()
     assert finding.message.startswith("this is not YAML: ")
     assert finding.place == place
@@ -149,7 +148,7 @@ def test_syntax_errors_have_a_place_and_a_hint(text: str, place: Place, hint: st
 @pytest.mark.parametrize("text", ["", "\n", "# only a comment\n", "   "])
 def test_an_empty_file(text: str) -> None:
     found = Collector()
-    assert read_document(text, found) is None
+    assert read_documents(text, found) == ()
     assert [f.message for f in found.done()] == ["expected a recipe, found an empty file"]
 
 
@@ -160,9 +159,8 @@ def test_the_pure_python_parser_reads_the_same() -> None:
         "  - <<: *m\n    model: 'org/b'\n    name: |\n      b\n\n"
         "  - model: &r\n      path: é\n      revision: x\nout: *r\n...\n"
     )
-    first = read_document(text, Collector())
-    second = read_document(text, Collector(), yaml.SafeLoader)
-    assert first is not None
+    (first,) = read_documents(text, Collector())
+    (second,) = read_documents(text, Collector(), yaml.SafeLoader)
     assert first == second
     assert located(first) == located(second)
 

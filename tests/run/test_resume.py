@@ -13,6 +13,7 @@ import pytest
 from families import fine_tuned, write_family, write_model
 
 import mdm_kit
+from mdm_kit.bundle.shard_file import ShardDigests
 from mdm_kit.bundle.stage import Stage, work_folder
 from mdm_kit.errors import OutputLocked, UsageError
 from mdm_kit.maths.orthogonal import Gram
@@ -104,14 +105,16 @@ def test_a_torn_journal_line_is_as_if_never_written(recipe: Path, tmp_path: Path
 
 
 def test_a_torn_line_hides_nothing_behind_it(tmp_path: Path) -> None:
+    a, b = ShardDigests("a", ("x", "y")), ShardDigests("b", ())
     journal = Journal(tmp_path / "j")
     journal.start("key")
-    journal.finished("one", "a", {}, {})
+    journal.finished("one", a, {}, {})
     with (tmp_path / "j").open("ab") as file:
         file.write(b'{"shard": "tor')
-    Journal(tmp_path / "j").finished("two", "b", {"w": Gram((1.0,))}, {"w": Gram((2.0,))})
+    Journal(tmp_path / "j").finished("two", b, {"w": Gram((1.0,))}, {"w": Gram((2.0,))})
     found = Journal(tmp_path / "j")
-    assert (found.key, found.shards) == ("key", {"one": "a", "two": "b"})
+    assert (found.key, found.shards) == ("key", {"one": a, "two": b})
+    assert found.time == journal.time
     assert (found.grams, found.exact) == ({"w": Gram((1.0,))}, {"w": Gram((2.0,))})
 
 

@@ -27,10 +27,11 @@ from mdm_kit.errors import IntegrityError, SourceError, UsageError
 from mdm_kit.ledger.products import Products
 from mdm_kit.maths.orthogonal import Gram
 from mdm_kit.planner.costs import Budget
-from mdm_kit.planner.edits import Settings, plan_add
+from mdm_kit.planner.edit import Settings
+from mdm_kit.planner.edits import plan_add
 from mdm_kit.run.merge import run_plan
 from mdm_kit.run.opened_merge import opened_merge
-from mdm_kit.sources import FolderSource
+from mdm_kit.sources import FolderSite, FolderSource
 
 ALPHA = {"m1": "1.0", "m2": "0.7", "m3": "-0.4", "m4": "[0.2, 0.9]", "m5": "0.3", "m6": "1.1"}
 SPEC: Spec = {
@@ -175,7 +176,7 @@ def test_an_added_model_costs_its_own_products(
     name = "model.layers.0.attn.weight"
     fresh(root, tmp_path / "all", ["m1", "m2"], "", "mdm_oc")
     new = [mdm_kit.Addition(str(root / "m3"), weight=1.0)]
-    with opened_merge(tmp_path / "all", {}) as (parents, known):
+    with opened_merge(FolderSite(tmp_path / "all"), {}) as (parents, known):
         wrong = Products(known.models, {**known.plain, name: Gram((1.0, 0.25, 1.0))})
         with plan_add(parents, wrong, new, Settings(10**9, Budget(2))) as plan:
             run_plan(plan, tmp_path / "out")

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mdm_kit.sources.hub_cache import HubFile, cached_commit, cached_files, remember, repo_folder
+from mdm_kit.sources.hub_cache import cached_commit, cached_files, remember, repo_folder
+from mdm_kit.sources.hub_listing import Listed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,9 +65,9 @@ def test_ref_that_holds_no_commit(folder: Path, text: str) -> None:
 
 def test_files_with_sizes_and_declared_digests(folder: Path) -> None:
     assert cached_files(folder, ONE) == {
-        "model.safetensors": HubFile(7, SHA256),
-        "config.json": HubFile(2, None),
-        "sub/plain.json": HubFile(1, None),
+        "model.safetensors": Listed(7, SHA256),
+        "config.json": Listed(2, None),
+        "sub/plain.json": Listed(1, None),
     }
 
 

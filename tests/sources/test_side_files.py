@@ -27,7 +27,7 @@ STAYS = [
     ".env",
     "1_Pooling/other.json",
     "1_Pooling/sub/config.json",
-    "LICENSE",
+    "LICENSE.py",
     "README.md",
     "additional_chat_templates/evil.py",
     "additional_chat_templates/sub/a.jinja",
@@ -69,6 +69,14 @@ def test_off_the_list_is_refused(tmp_path: Path, name: str) -> None:
     assert not is_side_file(name)
     with pytest.raises(UsageError, match="is not a side file"):
         FolderSource("m", tmp_path).side_file(name)
+
+
+def test_a_licence_is_read_by_its_name_and_not_listed(tmp_path: Path) -> None:
+    (tmp_path / "LICENSE").write_text("do as you like")
+    source = FolderSource("m", tmp_path)
+    assert source.side_files() == ()
+    assert source.side_file("LICENSE") == b"do as you like"
+    assert source.side_file("NOTICE") is None
 
 
 def test_absent_is_none(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from mdm_kit.bundle.config_truth import true_config
+from mdm_kit.planner.config_truth import true_config
 
 ODDLY_WRITTEN = b'{"model_type":"llama",\n\n "torch_dtype" : "bfloat16", "rope_theta": 1e4}'
 

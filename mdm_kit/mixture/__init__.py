@@ -1,0 +1,1 @@
+"""What a mixture of experts has that its models have not: routers, from prompts or by chance."""

@@ -1,0 +1,1 @@
+"""Publishing turns a finished merge into one commit on the Hub."""
