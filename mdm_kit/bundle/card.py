@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,8 @@ from mdm_kit.ledger.ways import WAYS, Way, usual_way, way_out
 from mdm_kit.sources import is_repo_id
 from mdm_kit.words import License, shown
 
+_PLACE = re.compile(r"(.+?)@(sha256:[0-9a-f]{64}|[0-9a-f]{40})(?:\+|$)")
+"""A model or an adapter in a reference; a folder's name has been made to fit."""
 MAX_COMMANDS = 12
 """Nobody needs a command for each of a hundred models."""
 
@@ -66,7 +69,9 @@ def _front_matter(facts: CardFacts) -> str:
         fields["pipeline_tag"] = shown(facts.task)
     tags = ["merge", "mdm-kit", *(["mergekit"] if facts.dialect else []), facts.manifest.method]
     fields["tags"] = [shown(tag) for tag in tags]
-    repos = [s.repo for s in _merged(facts.manifest) if s.repo and is_repo_id(s.repo)]
+    merged = _merged(facts.manifest)
+    places = [r for s in merged for r in (s.repo, s.adapter.repo if s.adapter else None)]
+    repos = [repo for repo in places if repo and is_repo_id(repo)]
     if repos:
         fields["base_model"] = list(dict.fromkeys(repos))
         fields["base_model_relation"] = "merge"
@@ -119,8 +124,11 @@ def _models(facts: CardFacts) -> str:
 
 
 def _address(source: SourceEntry) -> tuple[str, str]:
-    model, _, digest = source.reference.rpartition("@")
-    return (source.repo, source.commit) if source.repo and source.commit else (model, digest)
+    """Return where a model is, and the commit or digest; those of its adapter behind a plus."""
+    if source.repo and source.commit and source.adapter is None:
+        return source.repo, source.commit
+    found = _PLACE.findall(source.reference)
+    return " + ".join(place for place, _ in found), " + ".join(digest for _, digest in found)
 
 
 def _range(low: float, high: float) -> str:
@@ -205,7 +213,7 @@ def _needed(manifest: Manifest) -> str:
     rest = [s for s in _merged(manifest) if s.kept is None]
     if not rest:
         return "Base and models are kept beside the weights: nothing else is needed."
-    local = [s.name for s in rest if s.repo is None]
+    local = [s.name for s in rest if s.repo is None or (s.adapter and s.adapter.repo is None)]
     text = "All of it is read from where it is"
     if not local:
         return text + ", at the commits above."

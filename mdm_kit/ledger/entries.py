@@ -68,12 +68,23 @@ class StandingEntry(Entry):
 
 
 @dataclass(frozen=True)
+class AdapterEntry(Entry):
+    """The LoRA adapter on a model: its repository, its files and what the Hub said of it."""
+
+    repo: str | None
+    commit: str | None
+    files: list[SourceFile]
+    standing: StandingEntry | None = field(default=None, metadata={LEFT_OUT: True})
+
+
+@dataclass(frozen=True)
 class SourceEntry(Entry):
     """A model of the merge, in the order of the recipe; `reference` holds no path.
 
-    `status` is `removed` where the model was taken out of the weights but not folded anew without
-    it. `kept` is the file of the bundle that holds all its bits. `standing` is left out where the
-    Hub was not asked.
+    With an `adapter` on it, `repo`, `commit`, `files` and `standing` are of what that was put on,
+    and `kept` is the file that holds the adapter. `status` is `removed` where the model was taken
+    out of the weights but not folded anew without it. `kept` is the file of the bundle that holds
+    all its bits. `standing` is left out where the Hub was not asked.
     """
 
     name: str
@@ -86,6 +97,7 @@ class SourceEntry(Entry):
     status: Literal["merged", "removed"] = "merged"
     kept: FileName | None = None
     standing: StandingEntry | None = field(default=None, metadata={LEFT_OUT: True})
+    adapter: AdapterEntry | None = field(default=None, metadata={LEFT_OUT: True})
 
 
 PASSED = "base"

@@ -162,7 +162,7 @@ def _offered(model: Surveyed, alignment: Alignment) -> Surveyed:
         checkpoint=replace(model.checkpoint, tensors={**model.checkpoint.tensors, **infos}),
         lent=False,
         alignment="sha256:" + hashlib.sha256(text.encode()).hexdigest(),
-        stored=stored,
+        stored={**stored, **model.stored},
     )
 
 

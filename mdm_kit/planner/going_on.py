@@ -20,7 +20,7 @@ from mdm_kit.methods.registry import methods
 from mdm_kit.methods.rules import Projecting
 from mdm_kit.planner.common_names import agreed, headed, under_common_names
 from mdm_kit.planner.edit import Edit, Settings, method_of
-from mdm_kit.planner.licences import Parent, standing_of
+from mdm_kit.planner.licences import Parent, parents_of
 from mdm_kit.planner.nodes import Read, Start
 from mdm_kit.planner.parameters import Parameters
 from mdm_kit.planner.parents import Parents
@@ -34,6 +34,7 @@ from mdm_kit.planner.sums import BEFORE, CHANGES, COVARIANCES, PRODUCTS, SUM
 from mdm_kit.planner.survey import Opening, Survey, Surveyed, survey, surveyed
 from mdm_kit.planner.writes import Starting, Starts, taking_part
 from mdm_kit.recipe import Recipe
+from mdm_kit.sources import Origin
 from mdm_kit.words import Finding, Kind, Level, shown
 
 _SUMS = "sums"
@@ -294,13 +295,12 @@ def _rounded(manifest: Manifest) -> Finding:
 def _parents_of(parents: Parents, opened: Survey, drop: Collection[str] = ()) -> tuple[Parent, ...]:
     """Return the models of the result: those of the merge that stay, and those opened now."""
     stay = [s for s in parents.manifest.sources if s.name not in drop]
-    new = [(s, s.source.origin()) for s in opened.models]
-    base = opened.base.source.standing() if opened.base else None
+    base = opened.base.source if opened.base else None
     # The models in the sums may be gone; what they stated when they were merged still holds.
-    return (
-        *(
-            Parent(s.name, s.repo, s.commit, standing_of(s, base if s.role == "base" else None))
-            for s in stay
-        ),
-        *(Parent(s.name, o.repo, o.commit, s.source.standing()) for s, o in new),
-    )
+    found: list[Parent] = []
+    for s in stay:
+        here = base if s.role == "base" else None
+        found += parents_of(s.name, here, s, Origin("hub", s.repo, s.commit))
+    for new in opened.models:
+        found += parents_of(new.name, new.source, None)
+    return tuple(found)

@@ -6,10 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mdm_kit.ledger.entries import SourceEntry, StandingEntry
+from mdm_kit.ledger.entries import AdapterEntry, SourceEntry, StandingEntry
 from mdm_kit.planner.survey import Survey, references_of
 from mdm_kit.recipe import Recipe
-from mdm_kit.sources import Standing
+from mdm_kit.sources import Origin, Source, Standing
+from mdm_kit.sources.adapted import adapted
 from mdm_kit.words import Finding, Kind, Level, License, Place, shown
 
 OTHER = "other"
@@ -73,7 +74,9 @@ def recorded(standing: Standing | None) -> StandingEntry | None:
     )
 
 
-def standing_of(entry: SourceEntry | None, now: Standing | None = None) -> Standing | None:
+def standing_of(
+    entry: SourceEntry | AdapterEntry | None, now: Standing | None = None
+) -> Standing | None:
     """Return a model's standing: what the Hub says `now`, else what it said to an earlier merge."""
     then = entry.standing if entry is not None else None
     if (now is not None and now.known) or then is None:
@@ -95,6 +98,31 @@ def _recorded(text: str | None) -> str | None:
     return text
 
 
+def parents_of(
+    name: str, source: Source | None, entry: SourceEntry | None, place: Origin | None = None
+) -> list[Parent]:
+    """Return a model as licences go, and its adapter behind it.
+
+    What is not said by an open `source` is what an earlier merge says of it in `entry`; `place` is
+    where it is known to be.
+    """
+    here = place or (source.origin() if source is not None else Origin("memory"))
+    repo, commit = here.repo, here.commit
+    if repo is None and entry is not None:
+        repo, commit = entry.repo, entry.commit
+    now = source.standing() if source is not None else None
+    found = [Parent(name, repo, commit, standing_of(entry, now))]
+    on = adapted(source) if source is not None else None
+    then = entry.adapter if entry is not None else None
+    if on is None and then is None:
+        return found
+    where = on.adapter.origin() if on is not None else Origin("memory")
+    if where.repo is None and then is not None:
+        where = Origin("hub", then.repo, then.commit)
+    standing = standing_of(then, on.adapter.standing() if on is not None else None)
+    return [*found, Parent(f"{name}, its adapter", where.repo, where.commit, standing)]
+
+
 def surveyed_terms(recipe: Recipe, surveyed: Survey, earlier: Mapping[str, SourceEntry]) -> Terms:
     """Return the terms of a merge of surveyed models.
 
@@ -102,14 +130,13 @@ def surveyed_terms(recipe: Recipe, surveyed: Survey, earlier: Mapping[str, Sourc
     model that the Hub had then.
     """
     references = references_of(recipe)
-    parents = []
-    for s in surveyed.sources:
-        origin = s.source.origin()
-        repo, commit = origin.repo, origin.commit
-        entry = earlier.get(references.get(s.name, references[None]))
-        if repo is None and entry is not None:
-            repo, commit = entry.repo, entry.commit
-        parents.append(Parent(s.name, repo, commit, standing_of(entry, s.source.standing())))
+    parents = [
+        parent
+        for s in surveyed.sources
+        for parent in parents_of(
+            s.name, s.source, earlier.get(references.get(s.name, references[None]))
+        )
+    ]
     return terms_of(parents, recipe, {s.name: s.place for s in surveyed.sources})
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -14,9 +14,13 @@ from typing import TYPE_CHECKING, Self
 from mdm_kit.errors import IntegrityError, MdmError, SourceError, UsageError
 from mdm_kit.ledger.entries import SourceEntry
 from mdm_kit.ledger.manifest import Manifest
+from mdm_kit.planner.same_model import difference, part_of, parts_of
 from mdm_kit.recipe import Scalar, WrongValue, did_you_mean, parse_reference
 from mdm_kit.sources import FolderSource, Site, Source, open_source
-from mdm_kit.words import ModelRef, shown
+from mdm_kit.sources.adapted import AdaptedSource
+from mdm_kit.sources.adapter_files import FolderAdapter
+from mdm_kit.sources.opening import open_adapter
+from mdm_kit.words import AdapterRef, ModelRef, shown
 
 if TYPE_CHECKING:
     from mdm_kit.sources.kept import KeptSource
@@ -24,7 +28,6 @@ if TYPE_CHECKING:
 
 LOCAL_NAME = ".mdm_local.json"
 """The map from digests to folders of this machine; it is never published."""
-_LOCAL = "local:"
 
 
 @dataclass(slots=True)
@@ -75,7 +78,9 @@ class Parents:
 
     def homes(self) -> dict[str, str]:
         """Return where folders of the merge lie on this machine, by digest."""
-        digests = {s.reference.rpartition("@")[2] for s in self.manifest.sources}
+        digests = {
+            part.rpartition("@")[2] for s in self.manifest.sources for part in parts_of(s.reference)
+        }
         return {d: path for d, path in _paths(self.site.folder).items() if d in digests}
 
     @property
@@ -108,7 +113,7 @@ class Parents:
         if name not in self._open:
             entry = self.entry(name)
             given = self._given(entry) if name in self.given else None
-            self._open[name] = given or self._at_home(entry) or self.kept(entry)
+            self._open[name] = given or self._at_home(entry) or self._out_of_the_merge(entry)
         return self._open[name]
 
     def _given(self, entry: SourceEntry) -> Source:
@@ -116,7 +121,7 @@ class Parents:
         source = _opened(given, entry.name) if isinstance(given, str) else given
         fault = None
         try:
-            fault = _difference(entry, source)
+            fault = difference(entry, source)
         finally:
             if source is not given and (fault or sys.exc_info()[0]):
                 source.close()
@@ -128,9 +133,25 @@ class Parents:
 
     def _at_home(self, entry: SourceEntry) -> Source | None:
         """Return a model from where the merge read it, None if it is no longer there."""
+        if entry.adapter is None:
+            return self._part(entry, ModelRef(entry.repo or "", entry.commit), FolderSource)
+        place = AdapterRef(entry.adapter.repo or "", entry.adapter.commit)
+        adapter = self._part(part_of(entry, 1), place, FolderAdapter)
+        return None if adapter is None else self._put_on(entry, adapter)
+
+    def _part(
+        self,
+        entry: SourceEntry,
+        place: ModelRef | AdapterRef,
+        folder: type[FolderSource],
+    ) -> Source | None:
+        """Return a model or an adapter from its repository, or from the folder it was in."""
         if entry.repo is not None:
             try:
-                source = open_source(ModelRef(entry.repo, entry.commit), entry.name)
+                if isinstance(place, AdapterRef):
+                    source = open_adapter(place, entry.name)
+                else:
+                    source = open_source(place, entry.name)
                 source.headers()
             except MdmError:
                 if entry.kept is not None:
@@ -141,7 +162,7 @@ class Parents:
         path = _paths(self.site.folder).get(digest)
         if path is None or not Path(path).is_dir():
             return None
-        found = FolderSource(entry.name, path)
+        found = folder(entry.name, path)
         try:
             if found.fingerprint() == digest:
                 return found
@@ -149,6 +170,28 @@ class Parents:
             pass
         found.close()
         return None
+
+    def _put_on(self, entry: SourceEntry, adapter: Source) -> Source | None:
+        """Return an adapter on its model, which is the merge's base or is at home."""
+        model = part_of(entry, 0)
+        if self.base is not None and self.base.reference == model.reference:
+            return AdaptedSource(entry.name, self.source(self.base.name), adapter, owned=False)
+        home = self._part(
+            replace(model, kept=None), ModelRef(model.repo or "", model.commit), FolderSource
+        )
+        if home is None:
+            adapter.close()
+            return None
+        return AdaptedSource(entry.name, home, adapter)
+
+    def _out_of_the_merge(self, entry: SourceEntry) -> Source:
+        kept = self.kept(entry)
+        if entry.adapter is None:
+            return kept
+        found = self._put_on(entry, kept)
+        if found is None:
+            raise SourceError("the model its adapter is put on is no longer where it was")
+        return found
 
     def kept(self, entry: SourceEntry) -> KeptSource:
         """Return a model out of what the merge keeps.
@@ -159,6 +202,10 @@ class Parents:
         if entry.kept is None:
             raise SourceError("it is no longer where it was, and the merge kept only a reference")
         path = self._kept_file(entry.kept)
+        if entry.adapter is not None:
+            from mdm_kit.sources.kept_adapter import KeptAdapter
+
+            return KeptAdapter(entry.name, path, None)
         base = None
         if entry.role == "model" and self.base is not None:
             base = self.source(self.base.name)
@@ -233,26 +280,3 @@ def _paths(folder: Path | None) -> dict[str, str]:
     if not isinstance(found, dict):
         return {}
     return {k: v for k, v in found.items() if isinstance(v, str)}
-
-
-def _difference(entry: SourceEntry, source: Source) -> str | None:
-    """Say how a source differs from the model an entry describes; None if it is the same."""
-    origin = source.origin()
-    if entry.repo is not None and (origin.repo, origin.commit) == (entry.repo, entry.commit):
-        return None
-    want = [(f.name, f.nbytes, f.header_sha256) for f in entry.files]
-    have = [(f.name, f.nbytes, "sha256:" + f.header_sha256) for f in source.headers().files]
-    if sorted(want) != sorted(have):
-        return "its weight files have other names, sizes or headers"
-    digests = {f.name: f.sha256 for f in source.headers().files}
-    known = bool(entry.files) and all(f.sha256 and digests[f.name] for f in entry.files)
-    if entry.reference.startswith(_LOCAL) and not known:
-        digest = entry.reference.rpartition("@")[2]
-        found = source.content_fingerprint()
-        return None if found == digest else f"expected {digest}, found {found}"
-    for file in entry.files:
-        # What the Hub declares it computed itself: nothing is downloaded to tell models apart.
-        found = f"sha256:{digests[file.name] or source.file_digest(file.name)}"
-        if file.sha256 != found:
-            return f"{shown(file.name)}: expected {file.sha256}, found {found}"
-    return None

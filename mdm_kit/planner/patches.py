@@ -25,7 +25,7 @@ from mdm_kit.planner.costs import costs
 from mdm_kit.planner.edit import Edit, Settings, check_names, method_of
 from mdm_kit.planner.going_on import can_leave, plan_leaving
 from mdm_kit.planner.layout import lay_out
-from mdm_kit.planner.licences import Parent, Terms, standing_of, terms_of
+from mdm_kit.planner.licences import Terms, parents_of, terms_of
 from mdm_kit.planner.nodes import Apply, Delta, Fold, Read, Same, Write
 from mdm_kit.planner.parents import Parents
 from mdm_kit.planner.plan import Plan
@@ -36,6 +36,7 @@ from mdm_kit.planner.solving import too_coarse
 from mdm_kit.planner.survey import Survey, Surveyed, surveyed
 from mdm_kit.planner.writes import taking_part
 from mdm_kit.recipe import Recipe, edited_text, read_recipe_text
+from mdm_kit.sources import Origin
 from mdm_kit.words import DTYPES, TensorInfo
 
 _MERGED = "merged"
@@ -158,12 +159,13 @@ def plan_patch(
 
 def _terms(edit: Edit, plan: Plan, recipe: Recipe) -> Terms:
     """Return the terms of the models that are left, and of those something is left of."""
-    opened = {s.name: s.source.standing() for s in plan.sources if s.source.origin().repo}
+    opened = {s.name: s.source for s in plan.sources if s.source.origin().repo}
     return terms_of(
         [
-            Parent(s.name, s.repo, s.commit, standing_of(s, opened.get(s.name)))
+            parent
             for s in edit.sources
             if s.status == "merged" or edit.residue[s.name]
+            for parent in parents_of(s.name, opened.get(s.name), s, Origin("hub", s.repo, s.commit))
         ],
         recipe,
     )

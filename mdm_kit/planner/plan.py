@@ -21,6 +21,8 @@ from mdm_kit.planner.nodes import Apply, Delta, Fold, Read, Same, Start, Write
 from mdm_kit.recipe import Recipe, render
 from mdm_kit.secrets import redacted
 from mdm_kit.sources import Checkpoint, Source
+from mdm_kit.sources.adapted import adapted
+from mdm_kit.sources.adapter_config import ADAPTER_CONFIG
 from mdm_kit.vocabulary import Written
 from mdm_kit.words import EXIT_CODES, Finding, Kind, Level
 
@@ -228,7 +230,16 @@ def _source_json(source: PlannedSource) -> dict[str, Any]:
         "download_nbytes": source.download_nbytes,
         **({"unused": list(source.unused)} if source.unused else {}),
         **({"alignment": source.alignment} if source.alignment else {}),
+        **_adapter_json(source.source),
     }
+
+
+def _adapter_json(source: Source) -> dict[str, Any]:
+    on = adapted(source)
+    if on is None:
+        return {}
+    origin, config = on.adapter.origin(), on.adapter.side_digest(ADAPTER_CONFIG)
+    return {"adapter": {"repo": origin.repo, "commit": origin.commit, "config": config}}
 
 
 def _placed_json(placed: Placed, values: dict[int, dict[str, Any]]) -> dict[str, Any]:

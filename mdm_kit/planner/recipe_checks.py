@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mdm_kit.errors import RecipeError
 from mdm_kit.methods.contract import Method
@@ -68,12 +69,22 @@ def _ledger_findings(recipe: Recipe, method: Method) -> list[Finding]:
     if recipe.ledger.startswith("deltas") and not deltas:
         what = f"what models changed against a base, and {method.name} has none"
         return [_wrong(kept + what, place, hint)]
+    if recipe.ledger.startswith("deltas") and (odd := _on_another_model(recipe)):
+        what = f"an adapter by what it is put on, and {odd.name} is not put on the base_model"
+        return [_wrong(kept + what, odd.place, "write BASE+ADAPTER with the base_model in front")]
     if recipe.ledger == KEPT_SUMS and not method.keeps_sums:
         return [_wrong(f"{kept}sums over models, and {method.name} has none", place, hint)]
     if recipe.ledger == KEPT_SUMS and recipe.is_sliced:
         what = "sums that models can join and leave, and no model joins or leaves slices by them"
         return [_wrong(kept + what, place, hint)]
     return []
+
+
+def _on_another_model(recipe: Recipe) -> ModelEntry | None:
+    """Return a model whose adapter is put on something else than the base."""
+    base = recipe.base_model.ref if recipe.base_model else None
+    on = ((m, replace(m.ref, adapter=None)) for m in recipe.models if m.ref.adapter)
+    return next((m for m, model in on if model != base), None)
 
 
 def _count_findings(recipe: Recipe, method: Method, models: Sequence[ModelEntry]) -> list[Finding]:

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from mdm_kit.ledger.entries import SourceEntry
 from mdm_kit.methods.registry import methods
-from mdm_kit.planner.licences import Parent, Terms, standing_of, terms_of
+from mdm_kit.planner.licences import Parent, Terms, parents_of, terms_of
 from mdm_kit.planner.nodes import Write
 from mdm_kit.planner.originals import originals_of
 from mdm_kit.planner.plan import Plan, PlannedStage
@@ -144,13 +144,10 @@ def plan_in_stages(
 
 def _terms(plan: Plan, earlier: Mapping[str, SourceEntry]) -> Terms:
     """Return what the licences of all models, in whatever stage, mean for the result."""
-    parents, places = [], {}
+    parents: list[Parent] = []
+    places = {}
     for s in originals_of(plan):
-        entry = earlier.get(s.ref)
-        repo, commit = s.repo, s.commit
-        if repo is None and entry is not None:
-            repo, commit = entry.repo, entry.commit
-        parents.append(Parent(s.name, repo, commit, standing_of(entry, s.source.standing())))
+        parents += parents_of(s.name, s.source, earlier.get(s.ref))
         places[s.name] = _place(plan.recipe, s.ref)
     return terms_of(parents, plan.recipe, places)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Collection, Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from mdm_kit.planner.stage_source import StageSource
 from mdm_kit.planner.towers import Matching
 from mdm_kit.recipe import Recipe
 from mdm_kit.sources import Checkpoint, Source, open_source
+from mdm_kit.sources.adapted import AdaptedSource
 from mdm_kit.words import DTYPES, Finding, Kind, Level, ModelRef, Place, TensorInfo, shown
 
 AT_ONCE = 8
@@ -121,29 +123,56 @@ class _Opener:
         self.download = how.download
         self.absent = how.absent
         self.findings: list[Finding] = []
+        self._plain: dict[str, Source] = {}
+        self._opening = threading.Lock()
 
     def open(self, wanted: Sequence[_Wanted]) -> list[Surveyed | None]:
-        """Open models side by side, for a Hub's answers take their time; None for what failed."""
+        """Open models side by side, for a Hub's answers take their time; None for what failed.
+
+        Those with adapters come second: what they are put on is mostly open then, and read once.
+        """
+        found: dict[int, Surveyed | Finding] = {}
+        there = [i for i, w in enumerate(wanted) if str(w[0]) not in self.absent]
         with ThreadPoolExecutor(AT_ONCE, "survey") as pool:
-            found = list(pool.map(self._opened, (w for w in wanted if self._is_there(w))))
-        for one in found:
+            for adapted in (False, True):
+                at = [i for i in there if (wanted[i][0].adapter is not None) is adapted]
+                found |= zip(at, pool.map(self._opened, [wanted[i] for i in at]), strict=True)
+                for i in at:
+                    self._share(wanted[i][0], found[i])
+        for i in there:
+            one = found[i]
             if isinstance(one, Finding) and all(one.message != f.message for f in self.findings):
                 self.findings.append(one)
-        opened = iter(found)
-        each = [next(opened) if self._is_there(w) else None for w in wanted]
+        each = [found.get(i) for i in range(len(wanted))]
         return [None if isinstance(one, Finding) else one for one in each]
 
-    def _is_there(self, wanted: _Wanted) -> bool:
-        return str(wanted[0]) not in self.absent
+    def _share(self, ref: ModelRef, opened: Surveyed | Finding) -> None:
+        if ref.adapter is None and isinstance(opened, Surveyed):
+            self._plain[str(ref)] = opened.source
+
+    def _source(self, ref: ModelRef, name: str) -> Source:
+        """Return a source; adapters on one model share it, and the first that needs it opens it."""
+        if ref.adapter is None:
+            return open_source(ref, name, download=self.download)
+        bare = replace(ref, adapter=None)
+        with self._opening:
+            model = self._plain.get(str(bare)) or self.given.get(str(bare))
+            opened = open_source(ref, name, download=self.download, model=model)
+            if model is None and isinstance(opened, AdaptedSource):
+                self._plain[str(bare)] = opened.model
+        return opened
 
     def _opened(self, wanted: _Wanted) -> Surveyed | Finding:
         ref, name, place = wanted
         lent = self.given.get(str(ref))
         source = lent
         try:
-            source = source or open_source(ref, name, download=self.download)
+            source = source or self._source(ref, name)
             checkpoint = _under(name, source.headers())
-            return Surveyed(name, source, checkpoint, _config(source), place, lent is not None)
+            stored = source.stored_dtypes() if isinstance(source, AdaptedSource) else {}
+            return Surveyed(
+                name, source, checkpoint, _config(source), place, lent is not None, stored=stored
+            )
         except MdmError as error:
             if source is not None and lent is None:
                 source.close()
@@ -234,9 +263,30 @@ def survey(recipe: Recipe, how: Opening) -> Survey:
         refs.append(base.ref)
     opened = opener.open(wanted)
     models = tuple(m for m in opened[: len(recipe.models)] if m)
-    findings = (*opener.findings, *(f for m in opened if m and (f := _moved(m))))
+    told = (f for m in opened if m for f in (_moved(m), _elsewhere(m)) if f)
+    findings = (*opener.findings, *told)
     given_base = None if base is None else opened[refs.index(base.ref)]
     return Survey(models, given_base, findings, lacks=None in opened)
+
+
+def _elsewhere(found: Surveyed) -> Finding | None:
+    """Return a warning for an adapter that says it was trained on another model."""
+    source = found.source
+    stated = source.config.base if isinstance(source, AdaptedSource) else None
+    if stated is None:
+        return None
+    origin, config = source.origin(), found.config or {}
+    put_on = [origin.repo or origin.path or source.name, str(config.get("_name_or_path", ""))]
+    if _last_part(stated) in map(_last_part, put_on):
+        return None
+    name, on = shown(_last_part(put_on[0])), shown(stated)
+    message = f"model '{shown(found.name)}': its adapter was trained on {on}, and is put on {name}"
+    hint = "if that is another model, the sum of both is neither"
+    return Finding(Level.WARNING, Kind.SOURCE, message, hint, found.place)
+
+
+def _last_part(path: str) -> str:
+    return path.rstrip("/").rsplit("/", 1)[-1].casefold()
 
 
 def _moved(found: Surveyed) -> Finding | None:

@@ -12,6 +12,7 @@ from mdm_kit.run.foresight import Foresight
 from mdm_kit.run.keeping import Kept, keep_deltas
 from mdm_kit.run.progress import Progress
 from mdm_kit.sources import KEPT_FOLDER, Source
+from mdm_kit.sources.adapted import adapted
 from mdm_kit.sources.aligned import as_stored
 from mdm_kit.words import counted
 
@@ -45,7 +46,11 @@ def keep_sources(plan: Plan, stage: Stage, progress: Progress, foresight: Foresi
     # As they are stored: a model that comes out of the bundle is the one that went into it.
     origin = as_stored(base.source)
     for i, (name, source) in enumerate(_models(plan), start=1):
-        wanted.append((name, Kept(as_stored(source), origin, folder / f"{i:03d}.safetensors")))
+        path, on = folder / f"{i:03d}.safetensors", adapted(source)
+        if on is not None:  # what it is put on is the base, which planning has seen to
+            wanted.append((name, Kept(on.adapter, None, path)))
+        else:
+            wanted.append((name, Kept(as_stored(source), origin, path)))
     if keep == "deltas+base":
         wanted.append((base.name, Kept(origin, None, folder / "base.safetensors")))
     progress.say(f"keeping {counted(len(wanted), 'model')}")

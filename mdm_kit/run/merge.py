@@ -150,16 +150,16 @@ def _leave(stage: Stage, error: BaseException) -> None:
 
 def _refuse_inputs(plan: Plan, out: Path) -> None:
     for source in originals_of(plan):
-        path = source.source.origin().path
-        if path is None:
-            continue
-        folder = Path(path)
-        target = out.resolve()
-        if folder == target or folder in target.parents or target in folder.parents:
-            raise UsageError(
-                f"the output {shown(str(out))} and the model {source.name} lie in one another; "
-                "name an output outside of every model that is read"
-            )
+        origin = source.source.origin()
+        for path in (origin.path, origin.adapter.path if origin.adapter else None):
+            folder, target = Path(path or "."), out.resolve()
+            if path is None:
+                continue
+            if folder == target or folder in target.parents or target in folder.parents:
+                raise UsageError(
+                    f"the output {shown(str(out))} and the model {source.name} lie in one another; "
+                    "name an output outside of every model that is read"
+                )
 
 
 def _refuse_changed(plan: Plan, witnesses: dict[str, str]) -> None:

@@ -26,6 +26,7 @@ from mdm_kit.planner.layout import INDEX_NAME, index_json
 from mdm_kit.planner.originals import originals_of
 from mdm_kit.planner.parents import LOCAL_NAME
 from mdm_kit.planner.plan import Plan
+from mdm_kit.planner.same_model import parts_of
 from mdm_kit.run.effective_weights import effective_weights
 from mdm_kit.run.kept_files import KeptFiles
 from mdm_kit.run.manifest_of import (
@@ -38,6 +39,7 @@ from mdm_kit.run.progress import Progress
 from mdm_kit.run.source_entries import Noted
 from mdm_kit.run.staged_entries import references_in
 from mdm_kit.sources import LEGAL, Source
+from mdm_kit.sources.adapted import adapted
 from mdm_kit.vocabulary import written_files
 from mdm_kit.vocabulary.loading import check_written
 
@@ -126,19 +128,27 @@ def _references(plan: Plan) -> tuple[dict[str, str], dict[str, str]]:
     for source in originals_of(plan):
         if source.role not in ("base", "model"):
             continue
-        origin = source.source.origin()
+        on = adapted(source.source)
+        parts = [source.source] if on is None else [on.model, on.adapter]
         inherited = plan.edit is not None and source.ref in plan.edit.inherited
-        if inherited or source.repo is not None:
-            public = source.ref if inherited else f"{source.repo}@{source.commit}"
-            digest = public.rpartition("@")[2]
+        if inherited:
+            public = parts_of(source.ref)
         else:
-            digest = source.source.fingerprint()
-            folder = (origin.path or source.name).rstrip("/").rsplit("/", 1)[-1]
-            public = f"local:{_UNFIT.sub('_', folder) or 'model'}@{digest}"
-        references[source.name] = public
-        if origin.kind == "folder" and origin.path and public.startswith("local:"):
-            paths[digest] = origin.path
+            public = [_public(part, source.name) for part in parts]
+        references[source.name] = "+".join(public)
+        for part, called in zip(parts, public, strict=False):
+            origin = part.origin()
+            if origin.kind == "folder" and origin.path and called.startswith("local:"):
+                paths[called.rpartition("@")[2]] = origin.path
     return references, paths
+
+
+def _public(source: Source, name: str) -> str:
+    origin = source.origin()
+    if origin.repo is not None:
+        return f"{origin.repo}@{origin.commit}"
+    folder = (origin.path or name).rstrip("/").rsplit("/", 1)[-1]
+    return f"local:{_UNFIT.sub('_', folder) or 'model'}@{source.fingerprint()}"
 
 
 def _copied(

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from mdm_kit.errors import IntegrityError
-from mdm_kit.ledger.entries import SourceEntry, SourceFile
+from mdm_kit.ledger.entries import AdapterEntry, SourceEntry, SourceFile
 from mdm_kit.planner.licences import recorded, standing_of
 from mdm_kit.planner.originals import originals_of
 from mdm_kit.planner.plan import Plan, PlannedSource
 from mdm_kit.recipe import Recipe, plain_setting
 from mdm_kit.run.staged_entries import document_of
-from mdm_kit.sources import CheckpointFile
+from mdm_kit.sources import CheckpointFile, Source
+from mdm_kit.sources.adapted import adapted
 from mdm_kit.words import shown
 
 
@@ -85,15 +86,35 @@ def _source(
     if earlier is not None and source.source.origin().kind != "hub" and not verify:
         # The same model at another place, or out of the bundle: what it was made of still holds.
         return replace(earlier, name=source.name, role=role, parameters=parameters, kept=None)
+    on = adapted(source.source)
+    files = {f.name: _source_file(source, f, verify, noted) for f in source.checkpoint.files}
+    adapter = None
+    if on is not None:
+        then = earlier.adapter if earlier is not None else None
+        own = [files.pop(f.name) for f in on.adapter.headers().files]
+        adapter = _adapter(on.adapter, then, own)
     return SourceEntry(
         name=source.name,
         role=role,
         reference=reference,
         repo=source.repo if earlier is None else earlier.repo,
         commit=source.commit if earlier is None else earlier.commit,
-        files=[_source_file(source, f, verify, noted) for f in source.checkpoint.files],
+        files=list(files.values()),
         parameters=parameters,
         standing=recorded(standing_of(earlier, source.source.standing())),
+        adapter=adapter,
+    )
+
+
+def _adapter(
+    adapter: Source, earlier: AdapterEntry | None, files: list[SourceFile]
+) -> AdapterEntry:
+    origin = adapter.origin()
+    return AdapterEntry(
+        repo=origin.repo if earlier is None else earlier.repo,
+        commit=origin.commit if earlier is None else earlier.commit,
+        files=files,
+        standing=recorded(standing_of(earlier, adapter.standing())),
     )
 
 

@@ -59,9 +59,9 @@ def choose_layout(
         return Layout(index=INDEX)
     if "adapter_config.json" in files:
         raise SourceError(
-            f"{at(source)}: expected a whole model, found a LoRA adapter (adapter_config.json). "
-            "An adapter is written BASE+ADAPTER, and adapters are not available in this version: "
-            "merge it into its base first and name the merged model"
+            f"{at(source)}: expected a whole model, found a LoRA adapter (adapter_config.json); "
+            "write BASE+ADAPTER, with the model it was trained on in front"
+            + (f": {some(found)}+..." if (found := bases()) else "")
         )
     indexes = [name for name in files if name.endswith(".safetensors.index.json")]
     if len(indexes) == 1:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from mdm_kit.errors import IntegrityError, SourceError
+from mdm_kit.sources.adapter_config import ADAPTER_CONFIG
 from mdm_kit.sources.kept_codec import (
     BLOCK_ELEMENTS,
     END_NBYTES,
@@ -85,9 +86,9 @@ class Container:
                 )
 
     def sides(self) -> list[str]:
-        """Return the names of the side files."""
+        """Return the names of the side files, of a kept adapter its config."""
         names = (n.removeprefix(SIDE) for n in self.entries if n.startswith(SIDE))
-        return [n for n in names if is_side_file(n)]
+        return [n for n in names if is_side_file(n) or n == ADAPTER_CONFIG]
 
     def read_into(self, view: memoryview, offset: int) -> None:
         """Fill `view` with the file's bytes from `offset` on."""

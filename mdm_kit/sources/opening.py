@@ -5,10 +5,13 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mdm_kit.errors import SourceError
+from mdm_kit.sources.adapted import AdaptedSource
+from mdm_kit.sources.adapter_files import FolderAdapter, HubAdapter
 from mdm_kit.sources.folder import FolderSource
 from mdm_kit.sources.folder_site import FolderSite
 from mdm_kit.sources.hub import HubSource
@@ -20,50 +23,73 @@ from mdm_kit.words import shown
 if TYPE_CHECKING:
     from mdm_kit.sources.seam import Source
     from mdm_kit.sources.site import Site
-    from mdm_kit.words import ModelRef
+    from mdm_kit.words import AdapterRef, ModelRef
 
 _PUBLISHED_FOLDER = re.compile(r"local:.*", re.DOTALL)
 """How a published recipe writes a folder: `local:<base name>@sha256:<digest>`, never its path."""
 
 
-def open_source(ref: ModelRef, name: str, *, download: bool = False) -> Source:
+def open_source(
+    ref: ModelRef, name: str, *, download: bool = False, model: Source | None = None
+) -> Source:
     """Return the source for `ref`, which the recipe calls `name`. Reads nothing of a Hub model.
 
     With `download` the weights of a Hub model go through the client's cache. A folder that exists
-    wins over a repository of the same name. Raises `SourceError` for a reference that names
-    neither.
+    wins over a repository of the same name. Where `ref` has an adapter, `model` is what it is put
+    on if that is open already, and stays its owner's to close. Raises `SourceError` for a reference
+    that names neither.
     """
-    if ref.adapter is not None:
+    if ref.adapter is None:
+        path = _folder_of(ref.path, ref.revision, name)
+        if path is not None:
+            return FolderSource(name, path)
+        return HubSource(name, ref.path, ref.revision, download=download)
+    adapter = open_adapter(ref.adapter, name, download=download)
+    if model is not None:
+        return AdaptedSource(name, model, adapter, owned=False)
+    model = open_source(replace(ref, adapter=None), name, download=download)
+    return AdaptedSource(name, model, adapter)
+
+
+def open_adapter(ref: AdapterRef, name: str, *, download: bool = False) -> Source:
+    """Return the source for an adapter on the model that the recipe calls `name`."""
+    path = _folder_of(ref.path, ref.revision, name)
+    if path is not None:
+        return FolderAdapter(name, path)
+    return HubAdapter(name, ref.path, ref.revision, download=download)
+
+
+def _folder_of(where: str, revision: str | None, name: str) -> Path | None:
+    """Return the folder a reference names, None for a repository of the Hub.
+
+    Raises `SourceError` for what can be neither.
+    """
+    if _PUBLISHED_FOLDER.fullmatch(where):
         raise SourceError(
-            f"{at(name)}: '{shown(str(ref))}' names a LoRA adapter, and adapters are not available "
-            "in this version; merge it into its base first and name the merged model"
-        )
-    if _PUBLISHED_FOLDER.fullmatch(ref.path):
-        raise SourceError(
-            f"{at(name)}: '{shown(str(ref))}' stands for a folder of the machine this recipe was "
+            f"{at(name)}: '{shown(where)}' stands for a folder of the machine this recipe was "
             "published from; put the path of your copy of that folder in its place"
         )
-    path = _as_path(ref.path)
+    path = _as_path(where)
     if path is not None and path.is_dir():
-        if ref.revision is not None:
+        if revision is not None:
             raise SourceError(
-                f"{at(name)}: '{shown(ref.path)}' is a folder, and a folder has no revisions; "
-                f"remove '@{shown(ref.revision)}'"
+                f"{at(name)}: '{shown(where)}' is a folder, and a folder has no revisions; "
+                f"remove '@{shown(revision)}'"
             )
-        return FolderSource(name, path)
+        return path
     if path is not None and path.exists():
         raise SourceError(
-            f"{at(name)}: expected a folder, found the file '{shown(ref.path)}'; "
+            f"{at(name)}: expected a folder, found the file '{shown(where)}'; "
             "give the folder it lies in"
         )
-    if _looks_like_path(ref.path):
-        raise SourceError(f"{at(name)}: no such folder: '{shown(ref.path)}'.{_guess(ref.path)}")
-    if not is_repo_id(ref.path):
+    if _looks_like_path(where):
+        raise SourceError(f"{at(name)}: no such folder: '{shown(where)}'.{_guess(where)}")
+    if not is_repo_id(where):
         raise SourceError(
             f"{at(name)}: expected a folder or a Hub id such as owner/name, found "
-            f"'{shown(ref.path)}'; check the spelling"
+            f"'{shown(where)}'; check the spelling"
         )
-    return HubSource(name, ref.path, ref.revision, download=download)
+    return None
 
 
 def open_site(where: str | os.PathLike[str] | Site) -> Site:

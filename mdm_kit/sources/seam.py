@@ -51,12 +51,16 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a source comes from; `path` is a real path and never leaves this machine."""
+    """Where a source comes from; `path` is a real path and never leaves this machine.
+
+    A model with an `adapter` on it comes from two places.
+    """
 
     kind: Literal["hub", "folder", "memory", "kept", "stage"]
     repo: str | None = None
     commit: str | None = None
     path: str | None = None
+    adapter: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)

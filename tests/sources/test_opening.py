@@ -88,9 +88,15 @@ def test_folder_with_a_revision(here: Path) -> None:
 
 
 def test_adapter(here: Path) -> None:
-    ref = ModelRef("math", adapter=AdapterRef("org/lora"))
-    with pytest.raises(SourceError, match="adapters are not available in this version"):
+    ref = ModelRef("math", adapter=AdapterRef("./nowhere"))
+    with pytest.raises(SourceError, match=r"no such folder: './nowhere'"):
         open_source(ref, "x")
+    ref = ModelRef("math", adapter=AdapterRef("math"))
+    with (
+        pytest.raises(SourceError, match="expected a LoRA adapter behind the '\\+'"),
+        open_source(ref, "x") as source,
+    ):
+        source.headers()
 
 
 @pytest.mark.parametrize(
