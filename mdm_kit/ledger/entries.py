@@ -178,7 +178,8 @@ class LedgerEntry(Entry):
 
     A row is a lower triangle, (0,0), (1,0), (1,1), ..., of the `models` in this order. `exact`
     names the tensors whose sums are compensated because their group is nearly dependent; their
-    plain sums are the rows of `plain`. `wide` are those whose deltas were formed in float64.
+    plain sums are the rows of `plain`. `wide` are those whose deltas were formed in float64,
+    `factored` those whose deltas are products of an adapter's factors, measured on these.
     """
 
     file: str
@@ -187,6 +188,7 @@ class LedgerEntry(Entry):
     tensors: list[str]
     exact: list[str] = field(default_factory=list)
     wide: list[str] = field(default_factory=list)
+    factored: list[str] | None = field(default=None, metadata={LEFT_OUT: True})
 
 
 @dataclass(frozen=True)

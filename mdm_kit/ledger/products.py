@@ -26,13 +26,15 @@ class Products:
 
     `exact` holds compensated sums of tensors whose group is, or was, nearly dependent; `plain`
     holds the plain sums of every tensor, which decide whether a group is. Deltas of the tensors in
-    `wide` were formed in float64, all others in float32.
+    `wide` were formed in float64, all others in float32; those in `factored` were not formed, and
+    measured on their factors.
     """
 
     models: tuple[str, ...] = ()
     plain: Mapping[str, Gram] = field(default_factory=dict)
     exact: Mapping[str, Gram] = field(default_factory=dict)
     wide: frozenset[str] = frozenset()
+    factored: frozenset[str] = frozenset()
 
     def of(self, models: Sequence[str]) -> Products:
         """Return the products of some of the models, in the order given.
@@ -51,13 +53,14 @@ class Products:
             {name: part(g) for name, g in self.plain.items()},
             {name: part(g) for name, g in self.exact.items()},
             self.wide,
+            self.factored,
         )
 
     def only(self, tensors: Collection[str]) -> Products:
         """Return the products of these tensors, as far as they are known."""
         plain = {name: g for name, g in self.plain.items() if name in tensors}
         exact = {name: g for name, g in self.exact.items() if name in tensors}
-        return Products(self.models, plain, exact, self.wide)
+        return Products(self.models, plain, exact, self.wide, self.factored)
 
     def leading(self, models: Sequence[str]) -> Products:
         """Return the products of the first of `models`, as many as are known."""
@@ -92,6 +95,7 @@ class Products:
             tensors=sorted(self.plain),
             exact=sorted(self.exact),
             wide=sorted(self.wide),
+            factored=sorted(self.factored) or None,
         )
 
     @classmethod
@@ -127,4 +131,5 @@ class Products:
             read[key] = {n: Gram(tuple(row)) for n, row in zip(names, listed, strict=True)}
         exact = {n: read["gram"][n] for n in entry.exact if n in read["gram"]}
         plain = {**read["gram"], **read["plain"]}
-        return cls(tuple(entry.models), plain, exact, frozenset(entry.wide))
+        factored = frozenset(entry.factored or ())
+        return cls(tuple(entry.models), plain, exact, frozenset(entry.wide), factored)

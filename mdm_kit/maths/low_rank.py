@@ -1,4 +1,4 @@
-"""OPCM's step where sum and change are products of thin factors, as adapters are.
+"""Changes that are products of thin factors, as adapters are: their sums, and OPCM's step.
 
 With S = L R of rank r_S and d = B A of rank r, all that is projected lies in what the factors span:
 after a QR of S's factors the singular value decomposition is one of r_S × r_S, and P(d) and the new
@@ -8,11 +8,13 @@ O((m + n)(r_S + r)²).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from mdm_kit.maths.orthogonal import Gram
 from mdm_kit.maths.spectrum import Split, split
 
 
@@ -34,8 +36,30 @@ class Factors:
 
     def squared_norm(self) -> float:
         """Return ‖left right‖², which rounding never makes negative."""
-        product = (self.left.mT @ self.left) * (self.right @ self.right.mT)
-        return max(0.0, float(product.sum()))
+        return max(0.0, inner(self, self))
+
+    def to(self, dtype: torch.dtype) -> Factors:
+        """Return the factors rounded to another dtype, contiguous."""
+        return Factors(self.left.to(dtype).contiguous(), self.right.to(dtype).contiguous())
+
+
+def inner(one: Factors, other: Factors) -> float:
+    """Return Σ a_ij b_ij of two products (m, n): the sum of (LᵀL') ∘ (R R'ᵀ), of their ranks' size.
+
+    Its bits depend on the two alone.
+    """
+    return float(((one.left.mT @ other.left) * (one.right @ other.right.mT)).sum())
+
+
+def gram_of(changes: Sequence[Factors]) -> Gram:
+    """Return the inner products of changes, pair by pair."""
+    return Gram(tuple(inner(one, two) for i, one in enumerate(changes) for two in changes[: i + 1]))
+
+
+def weighted_sum(changes: Sequence[Factors], weights: Sequence[float]) -> Factors:
+    """Return Σ w_i d_i, whose rank is the sum of the ranks: factors side by side, exactly."""
+    left = [weight * d.left for d, weight in zip(changes, weights, strict=True)]
+    return Factors(torch.cat(left, 1), torch.cat([d.right for d in changes]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mdm_kit.maths.mergekit_arithmetic.one_thread import one_thread
+
 ROWS = 32
 """Rows of the product that are multiplied at once: enough for a matrix product to be one, few
 enough that a tile throws little away."""
@@ -22,10 +24,11 @@ def add_product(out: Tensor, start: int, left: Tensor, right: Tensor) -> None:
     """
     rows, width = left.shape[0], right.shape[1]
     end, at = start + len(out), start
-    while at < end:
-        first = at // width // ROWS * ROWS
-        product = torch.mm(left[first : min(first + ROWS, rows)], right).view(-1)
-        skipped = at - first * width
-        count = min(end - at, len(product) - skipped)
-        out[at - start : at - start + count] += product[skipped : skipped + count]
-        at += count
+    with one_thread():
+        while at < end:
+            first = at // width // ROWS * ROWS
+            product = torch.mm(left[first : min(first + ROWS, rows)], right).view(-1)
+            skipped = at - first * width
+            count = min(end - at, len(product) - skipped)
+            out[at - start : at - start + count] += product[skipped : skipped + count]
+            at += count

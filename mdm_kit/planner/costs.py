@@ -9,7 +9,7 @@ from mdm_kit.maths.blocks import BLOCK
 from mdm_kit.planner.compat import is_compat
 from mdm_kit.planner.fetching import far_nbytes, fetched
 from mdm_kit.planner.layout import Shard
-from mdm_kit.planner.nodes import Write
+from mdm_kit.planner.nodes import Write, inputs_of
 from mdm_kit.planner.ruling import readings, rule_memory
 from mdm_kit.planner.sums import (
     KEPT_SUMS,
@@ -112,11 +112,15 @@ class Budget:
 
     def memory_of(self, write: Write, tile: int) -> int:
         """Return the bytes all workers take for tiles of `tile` elements of this tensor."""
-        reads = write.reads()
+        reads, own = write.reads(), rule_memory(write, tile, self.threads)
+        apply = write.apply()
+        if apply is not None and apply.is_factored:
+            # As float64, together, and once more where they are put together; the change of a tile.
+            own += 2 * sum(8 * r.info.n_elements for r in apply.reads) + 8 * tile * self.threads
+            reads = inputs_of(write)[0]
         widest = max((DTYPES[r.info.dtype].bits // 8 for r in reads), default=0)
         out = DTYPES[write.dtype].bits // 8
         inputs = self.threads * len(reads) * widest
-        own = rule_memory(write, tile, self.threads)
         return tile * (inputs + (self.threads + SPARE_TILES) * max(1, out)) + own
 
     @property

@@ -6,6 +6,8 @@ one small tree under a `Write`:
     Write ── Apply(method) ── Read …                       a method on weights
     Write ── Fold ─┬─ Read (base)
                    └─ Apply(method) ── Delta(Read, Read) … a method on deltas
+    Write ── Fold ─┬─ Read (base)
+                   └─ Apply(method) ── Product(Read, Read) … the same, on thin factors
     Write ── Same ── Read …                                copied where all sources agree
 """
 
@@ -31,6 +33,23 @@ class Delta:
 
     source: Read
     base: Read
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """What the adapter of `source` changes of the base: scale · left · right, as the tensor lies.
+
+    `factors` are left (rows, rank) and right (rank, columns) as they are stored, both transposed
+    where they are `turned`; None where the adapter leaves the tensor as it is.
+    """
+
+    source: str
+    factors: tuple[Read, Read] | None
+    turned: bool = False
+    scale: float = 0.0
+
+
+Input = Read | Delta | Product
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +86,7 @@ class Apply:
     """
 
     method: str
-    inputs: tuple[Read | Delta, ...]
+    inputs: tuple[Input, ...]
     params: MethodParams
     compute: str
     group: str | None = None
@@ -76,6 +95,31 @@ class Apply:
     matrices: tuple[Matrix, ...] | None = None
     start: Start | None = None
     counts: bool = True
+
+    @property
+    def is_factored(self) -> bool:
+        """Whether every input is a product of factors: then all are, and none is formed whole."""
+        return bool(self.inputs) and isinstance(self.inputs[0], Product)
+
+    @property
+    def reads(self) -> tuple[Read, ...]:
+        """The source tensors the inputs are read from, less the base's."""
+        return tuple(read for i in self.inputs for read in _reads_of(i))
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The name of each input's source."""
+        return tuple(_model_of(i) for i in self.inputs)
+
+
+def _reads_of(one: Input) -> tuple[Read, ...]:
+    if isinstance(one, Product):
+        return one.factors or ()
+    return (one if isinstance(one, Read) else one.source,)
+
+
+def _model_of(one: Input) -> str:
+    return one.source if isinstance(one, Product) else _reads_of(one)[0].info.source
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +170,7 @@ class Write:
             found: list[Read] = list(self.root.inputs)
         else:
             apply = self.root.delta if isinstance(self.root, Fold) else self.root
-            found = [i.source if isinstance(i, Delta) else i for i in apply.inputs]
+            found = list(apply.reads)
             found += apply.start.reads if apply.start else ()
             if isinstance(self.root, Fold):
                 found.append(self.root.base)
@@ -136,13 +180,13 @@ class Write:
 def inputs_of(write: Write) -> tuple[tuple[Read, ...], bool]:
     """Return the source tensors in the order kernels take them, and whether the first is a base.
 
-    What a sum begins with comes last.
+    What a sum begins with comes last. Factors do not lie as the tensor does, and are none of them.
     """
     root = write.root
     if isinstance(root, Same):
         return root.inputs, False
     apply = root.delta if isinstance(root, Fold) else root
-    models = tuple(i if isinstance(i, Read) else i.source for i in apply.inputs)
+    models = () if apply.is_factored else apply.reads
     start = apply.start.reads if apply.start else ()
     if isinstance(root, Fold):
         return (root.base, *models, *start), True

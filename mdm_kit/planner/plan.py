@@ -17,7 +17,17 @@ from mdm_kit.planner.costs import Budget, Costs
 from mdm_kit.planner.layer_config import ConfigEdit
 from mdm_kit.planner.layout import Placed, Shard
 from mdm_kit.planner.licences import Terms
-from mdm_kit.planner.nodes import Apply, Delta, Fold, Read, Same, Start, Write
+from mdm_kit.planner.nodes import (
+    Apply,
+    Delta,
+    Fold,
+    Input,
+    Product,
+    Read,
+    Same,
+    Start,
+    Write,
+)
 from mdm_kit.recipe import Recipe, render
 from mdm_kit.secrets import redacted
 from mdm_kit.sources import Checkpoint, Source
@@ -270,8 +280,15 @@ def _apply_json(apply: Apply, name: str, values: dict[int, dict[str, Any]]) -> d
         **({} if apply.weights is None else {"weights": list(apply.weights)}),
         **({} if apply.matrices is None else {"matrices": _matrices_json(apply)}),
         **({} if apply.start is None else {"start": _start_json(apply.start)}),
-        "inputs": [_read_json(i.source if isinstance(i, Delta) else i, name) for i in apply.inputs],
+        "inputs": [_input_json(i, name) for i in apply.inputs],
     }
+
+
+def _input_json(one: Input, name: str) -> Any:
+    if not isinstance(one, Product):
+        return _read_json(one.source if isinstance(one, Delta) else one, name)
+    factors = [_read_json(read, name) for read in one.factors or ()]
+    return {"of": one.source, "turned": one.turned, "scale": one.scale, "factors": factors}
 
 
 def _matrices_json(apply: Apply) -> dict[str, Any]:

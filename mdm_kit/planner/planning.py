@@ -13,6 +13,7 @@ from mdm_kit.ledger.products import Products
 from mdm_kit.methods.contract import Method
 from mdm_kit.planner.compat import as_in_mergekit
 from mdm_kit.planner.costs import DEFAULT_MEMORY_NBYTES, Budget, Costs, costs
+from mdm_kit.planner.factoring import on_factors
 from mdm_kit.planner.grounds import grounds_of
 from mdm_kit.planner.layer_config import layer_edits
 from mdm_kit.planner.layout import lay_out
@@ -23,6 +24,7 @@ from mdm_kit.planner.parameters import Parameters, idle_filters
 from mdm_kit.planner.plan import Plan, PlannedSource
 from mdm_kit.planner.sections import Sections
 from mdm_kit.planner.staging import plan_in_stages
+from mdm_kit.planner.sums import KEPT_SUMS
 from mdm_kit.planner.survey import (
     Opening,
     Survey,
@@ -126,6 +128,8 @@ def _planned(
         return _empty(recipe, filename, found, surveyed)
     if compat:
         writes = [as_in_mergekit(w, recipe) for w in writes]
+    else:
+        writes = on_factors(writes, surveyed, keeps=recipe.ledger == KEPT_SUMS)
     shards = lay_out(writes, shard_nbytes)
     moved = grounds.vocabulary.moved
     products = _usable(known or Products(), [w for w in writes if w.name not in moved])
@@ -226,6 +230,8 @@ def _usable(known: Products, writes: Sequence[Write]) -> Products:
         name
         for name, apply in applies.items()
         if (apply.compute == "float64") == (name in known.wide) and name not in partial
+        # Factors are measured anew, which costs nothing: whatever was merged with them before.
+        if not apply.is_factored and name not in known.factored
     ]
     return known.only(frozenset(fitting))
 

@@ -102,6 +102,11 @@ class Course(ABC):
         """The source tensors whose elements `fill` is given: all of them, the base first."""
         return inputs_of(self.write)[0]
 
+    @property
+    def whole_reads(self) -> Sequence[Read]:
+        """The source tensors that are read whole before the first tile; most have none."""
+        return ()
+
     @abstractmethod
     def fill(self, inputs: Inputs, start: int, out: Bytes, dtype: str, *, wide: bool) -> bool:
         """Write a tile's elements, from `start` on, rounded to `dtype`; return if all is finite.

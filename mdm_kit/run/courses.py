@@ -13,7 +13,7 @@ from mdm_kit.methods.rules import (
     SumRule,
 )
 from mdm_kit.planner.compat import is_compat
-from mdm_kit.planner.nodes import Apply, Read, Write
+from mdm_kit.planner.nodes import Apply, Write
 from mdm_kit.planner.ruling import rule_of
 from mdm_kit.run.adding import AddingCourse
 from mdm_kit.run.compat import CompatCourse
@@ -21,6 +21,7 @@ from mdm_kit.run.counting import CountingCourse
 from mdm_kit.run.course import Course
 from mdm_kit.run.covarying import CovaryingCourse
 from mdm_kit.run.drawing import key_of
+from mdm_kit.run.factored_fold import FactoredFold
 from mdm_kit.run.gridded import GridCourse
 from mdm_kit.run.masking import MaskingCourse
 from mdm_kit.run.projecting import ProjectingCourse
@@ -37,6 +38,8 @@ def course_of(write: Write, seed: int, summing: Summing) -> Course | None:
     Under compatibility with mergekit every tensor that is merged has a course.
     """
     rule, apply = rule_of(write), write.apply()
+    if apply is not None and apply.is_factored and rule is None:
+        return FactoredFold(write)
     if isinstance(rule, Projecting | Covarying):
         return summing.course(write, rule, _summed_course)
     if apply is not None and is_compat(apply.compute):
@@ -69,5 +72,4 @@ def _summed_course(write: Write, rule: SumRule, sums: Sums) -> SummedCourse:
 
 
 def _keys(apply: Apply, tensor: str, seed: int) -> list[int]:
-    reads = [i if isinstance(i, Read) else i.source for i in apply.inputs]
-    return [key_of(seed, tensor, r.info.source) for r in reads]
+    return [key_of(seed, tensor, model) for model in apply.models]

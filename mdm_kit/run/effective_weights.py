@@ -8,7 +8,6 @@ from itertools import chain
 from mdm_kit.ledger.manifest import Manifest
 from mdm_kit.methods.registry import methods
 from mdm_kit.planner.compat import any_compat
-from mdm_kit.planner.nodes import Apply, Delta
 from mdm_kit.planner.plan import Plan
 from mdm_kit.run.weights import known_weights
 
@@ -28,15 +27,10 @@ def effective_weights(plan: Plan, manifest: Manifest) -> dict[str, Range]:
     whole = [w for w in plan.writes if not (w.passed or w.without)]
     applies = {id(a.params): a for w in whole if (a := w.apply()) is not None}
     return _ranges(
-        zip(_inputs(a), known_weights(a).values, strict=True)
+        zip(a.models, known_weights(a).values, strict=True)
         for a in applies.values()
         if a.method == plan.method
     )
-
-
-def _inputs(apply: Apply) -> list[str]:
-    reads = [i.source if isinstance(i, Delta) else i for i in apply.inputs]
-    return [read.info.source for read in reads]
 
 
 def _ranges(rows: Iterable[Iterable[tuple[str, float]]]) -> dict[str, Range]:

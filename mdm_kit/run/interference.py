@@ -6,13 +6,17 @@ So components are formed, tile by tile in float64, and measured again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from mdm_kit.maths.fold import fold
+from mdm_kit.maths.low_rank import Factors, inner, weighted_sum
 from mdm_kit.planner.plan import Plan
 from mdm_kit.planner.solving import Group
 from mdm_kit.run.course import tiles
+from mdm_kit.run.factors import factors_of
 from mdm_kit.run.inputs import Inputs
 from mdm_kit.run.work import Work
 
@@ -43,6 +47,10 @@ def largest_cosine_left(plan: Plan, work: Work) -> tuple[float, float] | None:
             apply, size = write.apply(), plan.budget.tile_of(write)
             wide = apply is not None and apply.compute == "float64"
             borrow = work.borrower(write)
+            if apply is not None and apply.is_factored:
+                changes = factors_of(apply.inputs, write.shape, borrow)
+                products += _of_factors(group, changes)
+                continue
             for start, count in borrow.ahead(tiles(write.n_elements, size)):
                 with borrow(start, count) as inputs:
                     parts = _components(group, inputs, wide=wide)
@@ -64,6 +72,12 @@ def _is_diagonal(group: Group) -> bool:
         for i, row in enumerate(group.basis.matrix)
         for j, value in enumerate(row)
     )
+
+
+def _of_factors(group: Group, changes: Sequence[Factors]) -> F64s:
+    """Return the inner products (n, n) of components that are put together of factors."""
+    parts = [weighted_sum(changes, row) for row in group.basis.matrix]
+    return np.array([[inner(one, other) for other in parts] for one in parts])
 
 
 def _components(group: Group, inputs: Inputs, *, wide: bool) -> F64s:

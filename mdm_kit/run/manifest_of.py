@@ -194,6 +194,8 @@ def products_of(plan: Plan, result: Result) -> Products:
         grams,
         needed,
         frozenset(wide) & frozenset(grams),
+        frozenset(w.name for w in plan.writes if (a := w.apply()) and a.is_factored)
+        & frozenset(grams),
     )
 
 

@@ -87,7 +87,7 @@ class MapCourse(SummedCourse):
     @property
     def models(self) -> tuple[Read, ...]:
         """The models that are taken in, or out, in order."""
-        return tuple(i if isinstance(i, Read) else i.source for i in self.apply.inputs)
+        return self.apply.reads
 
     @contextmanager
     def change(self, read: Read, base: Inputs, borrow: Borrow, index: int) -> Iterator[MapLines]:

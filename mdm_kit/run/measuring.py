@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from mdm_kit.maths.orthogonal import Gram
 from mdm_kit.planner.costs import Budget
-from mdm_kit.planner.nodes import Delta, Write
+from mdm_kit.planner.nodes import Write
 from mdm_kit.run.executor import stream
 from mdm_kit.run.journal import Journal
 from mdm_kit.run.progress import Progress
@@ -56,8 +56,7 @@ def measure_before(
 def _models(measured: Sequence[Write]) -> tuple[str, ...]:
     """Return the names of the models whose changes are measured, in order."""
     apply = measured[0].apply() if measured else None
-    inputs = apply.inputs if apply else ()
-    return tuple(i.source.info.source for i in inputs if isinstance(i, Delta))
+    return apply.models if apply else ()
 
 
 def _measured(

@@ -34,7 +34,9 @@ class Tally:
         self.settling = threading.Lock()
         self._known = known or Gram(())
         pairs = k * (k + 1) // 2 - len(self._known.triangle)
-        self._products = np.empty((-(-write.n_elements // BLOCK), pairs))
+        self.is_factored = apply is not None and apply.is_factored
+        n_blocks = 1 if self.is_factored else -(-write.n_elements // BLOCK)
+        self._products = np.empty((n_blocks, pairs))
         self.countdown = Countdown(write.n_elements)
 
     @property

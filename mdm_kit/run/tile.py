@@ -150,7 +150,11 @@ def sum_tiles_of(course: SummedCourse, size: int) -> Iterator[MapTile | StageTil
 
 
 def measure_tiles_of(into: Tally, size: int) -> Iterator[MeasureTile]:
-    """Yield what is measured of a tensor, first element first; none for an empty tensor."""
+    """Yield what is measured of a tensor, first element first; none for an empty tensor.
+
+    Factors are measured at once.
+    """
+    size = max(1, into.write.n_elements) if into.is_factored else size
     for start, count in tiles(into.write.n_elements, size):
         yield MeasureTile(into, start, count)
 

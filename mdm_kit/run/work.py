@@ -11,12 +11,16 @@ from numpy.typing import NDArray
 
 from mdm_kit.errors import MisfitError, NotFiniteError
 from mdm_kit.ledger.products import Products
+from mdm_kit.maths.low_rank import gram_of
+from mdm_kit.maths.mergekit_arithmetic.one_thread import one_thread
 from mdm_kit.maths.orthogonal import Gram
 from mdm_kit.planner.nodes import Apply, Read, Write, inputs_of
 from mdm_kit.planner.solving import Group, is_blurred
 from mdm_kit.run.course import Borrow, Course, Stage
 from mdm_kit.run.courses import course_of
 from mdm_kit.run.executor import Bytes
+from mdm_kit.run.factored_fold import FactoredFold
+from mdm_kit.run.factors import factors_of
 from mdm_kit.run.foresight import Foresight
 from mdm_kit.run.inputs import Inputs
 from mdm_kit.run.not_finite import not_finite
@@ -81,11 +85,19 @@ class Work:
     def announce(self, job: Job) -> int:
         """Tell far sources what a job will read, and return its bytes."""
         if isinstance(job, Batch):
-            return sum(self._unread_of(t).announce() for t in job.tiles)
+            whole = [t.course.whole_reads for t in job.tiles if t.course and not t.start]
+            factors = sum(self._announce_whole(reads) for reads in whole)
+            return factors + sum(self._unread_of(t).announce() for t in job.tiles)
         if isinstance(job, MapTile):
             return job.course.announce(job.index, self.borrower(job.course.write))
+        if isinstance(job, MeasureTile) and job.into.is_factored:
+            return self._announce_whole(job.into.write.reads())
         write = job.into.write if isinstance(job, MeasureTile) else job.course.write
         return self.unread(write, job.start, job.count).announce()
+
+    def _announce_whole(self, reads: Sequence[Read]) -> int:
+        each = (Inputs(self.sources, (read,), 0, read.info.n_elements) for read in reads)
+        return sum(one.announce() for one in each)
 
     def _unread_of(self, tile: Tile) -> Inputs:
         """Return what a tile of the output is made of, not borrowed yet."""
@@ -122,6 +134,9 @@ class Work:
     def _measure(self, tile: MeasureTile) -> None:
         reads, _ = inputs_of(tile.into.write)
         try:
+            if tile.into.is_factored:
+                self._measure_factors(tile.into)
+                return
             with self.inputs(reads, tile.start, tile.count) as inputs:
                 self._measure_inputs(tile.into, tile.start, inputs)
         except BaseException:
@@ -159,12 +174,22 @@ class Work:
                 if stage.n:
                     self._read_stage(stage, inputs, 0)
             course.settle(len(course.stages), borrow)
+            if isinstance(course, FactoredFold) and apply is not None:
+                course.weigh(self._weights(tile, apply, inputs), borrow)
             with self.profile.during("fold", inputs.nbytes):
                 finite = course.fill(inputs, tile.start, out, dtype, wide=wide)
             if not finite:
                 values = np.empty(tile.count)
                 course.fill(inputs, tile.start, values.view(np.uint8), "F64", wide=True)
                 raise NotFiniteError(not_finite(tile.write, tile.start, inputs, values))
+
+    def _measure_factors(self, into: Tally) -> None:
+        write = into.write
+        apply = write.apply()
+        factors = factors_of(apply.inputs if apply else (), write.shape, self.borrower(write))
+        with self.profile.during("measure"), one_thread():
+            into.rows(0, 1)[0] = gram_of(factors).triangle
+        into.countdown.done(write.n_elements)
 
     def _measure_inputs(self, into: Tally, start: int, inputs: Inputs) -> None:
         apply = into.write.apply()
@@ -231,7 +256,9 @@ class Work:
 
     def _settle(self, tile: Tile, measured: Tally, inputs: Inputs) -> None:
         """Find the weights of a tensor that is measured on the way."""
-        if tile.is_whole:
+        if tile.is_whole and measured.is_factored:
+            self._measure_factors(measured)
+        elif tile.is_whole:
             self._measure_inputs(measured, 0, inputs)
         name = tile.write.name
         self.grams[name] = measured.gram()

@@ -142,7 +142,10 @@ class AdaptedSource:
         own = self.targets.replaced.get(info.name)
         if own is not None:
             return self.adapter, own
-        return self.model, self.model.headers().tensors[info.name]
+        stored = self.model.headers().tensors.get(info.name)
+        if stored is not None:
+            return self.model, stored
+        return self.adapter, info  # a factor, as it is stored
 
     def stored_dtypes(self) -> dict[str, str]:
         """Return the dtypes of changed tensors as they are stored, by name."""
