@@ -25,6 +25,9 @@ SIZES = {"F64": 0.05, "F32": 0.05, "BF16": 0.3, "mixed": 0.3}
 Join = Callable[[Sequence[spectral.Matrix]], spectral.Matrix]
 CASES: dict[str, tuple[str, str, Join]] = {
     "iso_c": ("iso_c", "", spectral.iso_c),
+    "iso_cts": ("iso_cts", "", lambda d: spectral.iso_cts(d, 0.8)),
+    "half common": ("iso_cts", "common: 0.5", lambda d: spectral.iso_cts(d, 0.5)),
+    "tsv_m": ("tsv_m", "", spectral.tsv_m),
 }
 """By name: a method, its settings, and its reference on weighed changes (out, in)."""
 
