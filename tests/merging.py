@@ -52,6 +52,8 @@ def node(
     if method.takes_deltas(with_base="base" in reads):
         deltas = tuple(Delta(m, reads["base"]) for m in models)
         maps = None if method.matrix_rule is None else maps_of(shape)
+        if not method.keeps_sums:
+            maps = maps or None
         apply = Apply(method.name, deltas, params, compute, group, matrices=maps)
         root = Fold(reads["base"], apply)
     else:

@@ -84,14 +84,14 @@ def _values(made: Plan) -> dict[str, Any]:
 
 
 def _maps(made: Plan) -> str:
-    from mdm_kit.methods.rules import Projecting
-    from mdm_kit.planner.sums import sum_rule
+    from mdm_kit.planner.maps import gram_side, map_rule
+    from mdm_kit.planner.sums import n_models
 
     sides = [
-        min(m.n_out, m.n_in) if isinstance(rule, Projecting) else m.n_in
+        gram_side(rule, m, n_models(apply))
         for part in (*(s.plan for s in made.stages), made)
         for w in part.writes
-        if (rule := sum_rule(w)) is not None
+        if (rule := map_rule(w)) is not None and (apply := w.apply()) is not None
         for m in rule.matrices
     ]
     largest = f"{max(sides):,}"

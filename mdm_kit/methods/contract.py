@@ -15,6 +15,9 @@ how it is joined (`mdm_kit.methods.rules`); the executor reads the tensor as oft
 A *matrix* method is a rule method that is told which linear maps a tensor holds in place of its
 shape, and takes in one model after the other: what it has of the earlier ones is a sum of fixed
 size, which a merge may keep and go on from.
+
+A *joint* method is told the linear maps, too, and takes in all models' changes to one of them at
+once; nothing of that is kept. Where a tensor holds no linear map it is a fold.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from typing import Any, ClassVar, Literal, Required, TypedDict, TypeVar, Unpack,
 
 from mdm_kit.maths.matrix import Matrix
 from mdm_kit.maths.orthogonal import Basis, Gram
-from mdm_kit.methods.rules import Rule, SumRule
+from mdm_kit.methods.rules import Joining, Rule, SumRule
 
 T = TypeVar("T")
 PerModel = tuple[T, ...]
@@ -202,18 +205,22 @@ def _spec(field: dataclasses.Field[Any], hint: Any) -> ParamSpec:
 
 Coefficients = Callable[..., Sequence[float]]
 RuleOf = Callable[[Any, tuple[int, ...]], Rule]
-MatrixRuleOf = Callable[[Any, tuple[Matrix, ...]], SumRule]
+SumRuleOf = Callable[[Any, tuple[Matrix, ...]], SumRule]
+JoiningOf = Callable[[Any, tuple[Matrix, ...]], Joining]
+Others = Callable[[Any, int], Sequence[float]]
 Solve = Callable[[Gram, Any], Basis]
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A registered merge method: a fold, a rule, or a rule on matrices.
+    """A registered merge method: a fold, a rule, or a rule on matrices, of sums or joint.
 
     A fold's `coefficients(params)` returns one factor per model. Where there is a `solve`, it is
     `coefficients(params, basis)`, with `basis = solve(gram, params)` from the Gram matrix of all
     tensors that share a group. `rule(params, shape)` says what to do with a tensor of that shape,
-    `matrix_rule(params, matrices)` what with one that holds these linear maps, or none.
+    `matrix_rule(params, matrices)` what with one that holds these linear maps, or none: what it
+    then has of the models is a sum a merge can go on from, if it `keeps_sums`; if not, it is not
+    asked of a tensor without a map, for which `others(params, n)` gives the factors of n models.
     `order_free` promises that permuting the models (with their parameters) changes the result by
     rounding alone. `dialect` is true where mergekit knows the method by the same name. `undo` says
     how one of the models can be taken out: by `rebuild` wherever there may be several; by `exact`
@@ -233,7 +240,9 @@ class Method:
     coefficients: Coefficients | None = None
     solve: Solve | None = None
     rule: RuleOf | None = None
-    matrix_rule: MatrixRuleOf | None = None
+    matrix_rule: SumRuleOf | JoiningOf | None = None
+    others: Others | None = None
+    keeps_sums: bool = False
 
     @property
     def title(self) -> str:
@@ -244,11 +253,6 @@ class Method:
     def needs_base(self) -> bool:
         """Whether a recipe must name a base model."""
         return self.base in ("first", "origin")
-
-    @property
-    def keeps_sums(self) -> bool:
-        """Whether what a merge has of its models is a sum it can go on from."""
-        return self.matrix_rule is not None
 
     def takes_deltas(self, *, with_base: bool) -> bool:
         """Whether the method works on changes against a base, in a recipe with or without one."""
@@ -288,12 +292,26 @@ def rule_method(name: str, **facts: Unpack[Facts]) -> Callable[[RuleOf], Method]
     return register
 
 
-def matrix_method(name: str, **facts: Unpack[Facts]) -> Callable[[MatrixRuleOf], Method]:
+def matrix_method(name: str, **facts: Unpack[Facts]) -> Callable[[SumRuleOf], Method]:
     """Turn a function that gives the rule of a tensor's matrices into the `Method`."""
 
-    def register(matrix_rule: MatrixRuleOf) -> Method:
-        return Method(
-            name, doc=matrix_rule.__globals__["__doc__"], matrix_rule=matrix_rule, **facts
-        )
+    def register(matrix_rule: SumRuleOf) -> Method:
+        doc = matrix_rule.__globals__["__doc__"]
+        return Method(name, doc=doc, matrix_rule=matrix_rule, keeps_sums=True, **facts)
+
+    return register
+
+
+def joint_method(
+    name: str, *, others: Others, **facts: Unpack[Facts]
+) -> Callable[[JoiningOf], Method]:
+    """Turn a function that says how all models' changes to a matrix are joined into the `Method`.
+
+    `others` gives the factors of the changes to tensors without a matrix.
+    """
+
+    def register(matrix_rule: JoiningOf) -> Method:
+        doc = matrix_rule.__globals__["__doc__"]
+        return Method(name, doc=doc, matrix_rule=matrix_rule, others=others, **facts)
 
     return register

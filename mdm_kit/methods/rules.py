@@ -12,6 +12,10 @@ The rules of matrix methods are sums that grow model by model, whatever their nu
 
     Projecting  base + c Σ what of d_t is foreign to the sum before it
     Covarying   base + λ M, M found from sums of changes and of their covariances
+
+That of a joint method takes all models' changes to a linear map at once:
+
+    Joining     base + λ M, M made of the changes, which are read as often as that takes
 """
 
 from __future__ import annotations
@@ -19,11 +23,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mdm_kit.maths.joint_costs import Costing
 from mdm_kit.maths.matrix import Matrix
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mdm_kit.maths.changes import Changes
 
 F64s = NDArray[np.float64]
 
@@ -205,6 +216,22 @@ class Covarying:
     ridge: float
     other: float
     factor: float
+
+
+@dataclass(frozen=True, slots=True)
+class Joining:
+    """base + `factor` M for each of the `matrices`, of which there is one at least.
+
+    `join` turns the models' changes into M (out, in), going through them `passes` times, each time
+    to the end; it raises `NotFiniteError` or returns no finite M where a change is not finite.
+    `cost` is what that takes.
+    """
+
+    matrices: tuple[Matrix, ...]
+    join: Callable[[Changes], Tensor]
+    cost: Costing
+    factor: float
+    passes: int = 1
 
 
 Rule = Masking | Spanning | Counting | Swapping

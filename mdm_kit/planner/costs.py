@@ -9,16 +9,14 @@ from mdm_kit.maths.blocks import BLOCK
 from mdm_kit.planner.compat import is_compat
 from mdm_kit.planner.fetching import far_nbytes, fetched
 from mdm_kit.planner.layout import Shard
+from mdm_kit.planner.maps import map_nbytes, map_rule, map_seconds
 from mdm_kit.planner.nodes import Write, inputs_of
 from mdm_kit.planner.ruling import readings, rule_memory
 from mdm_kit.planner.sums import (
     KEPT_SUMS,
-    map_nbytes,
-    map_seconds,
     memory_of_sums,
     n_models,
     passing_nbytes,
-    sum_rule,
     sums_files,
     unwritten_nbytes,
     waits_for_norms,
@@ -183,7 +181,7 @@ def costs(
     maps = [
         (rule, matrix, n_models(apply))
         for w in writes
-        if (rule := sum_rule(w)) is not None and (apply := w.apply()) is not None
+        if (rule := map_rule(w)) is not None and (apply := w.apply()) is not None
         for matrix in rule.matrices
     ]
     return Costs(
@@ -199,7 +197,7 @@ def costs(
         + _MANIFEST_NBYTES * (1 + len(writes)),
         memory_nbytes=_HEADER_COPIES * headers
         + max((_peak(w, budget) for w in writes), default=0)
-        + _maps_peak(writes, budget, keeps=keeps)
+        + _maps_peak(writes, max((map_nbytes(*one) for one in maps), default=0), budget, keeps)
         + coming.held_nbytes
         + coming.lent_nbytes,
         held_nbytes=coming.held_nbytes,
@@ -212,13 +210,11 @@ def costs(
     )
 
 
-def _maps_peak(writes: Sequence[Write], budget: Budget, *, keeps: bool) -> int:
+def _maps_peak(writes: Sequence[Write], largest: int, budget: Budget, keeps: bool) -> int:
     """Return the memory that linear maps take: as many at once as fit, and what waits.
 
-    Sums wait for their turn, and results for the tiles before them.
+    `largest` is that of one map. Sums wait for their turn, and results for the tiles before them.
     """
-    rules = [rule for w in writes if (rule := sum_rule(w)) is not None]
-    largest = max((map_nbytes(r, m) for r in rules for m in r.matrices), default=0)
     at_once = min(budget.threads * largest, max(budget.memory_nbytes, largest))
     most = budget.array_nbytes
     sums = max((memory_of_sums(w, keeps=keeps, most_nbytes=most) for w in writes), default=0)
@@ -228,7 +224,7 @@ def _maps_peak(writes: Sequence[Write], budget: Budget, *, keeps: bool) -> int:
             unwritten_nbytes(w, keeps=keeps, most_nbytes=most)
             * min(blocks, 1 + -(-blocks * budget.tile_of(w) // max(1, w.n_elements)))
             for w in writes
-            if sum_rule(w) is not None
+            if map_rule(w) is not None
         ),
         default=0,
     )

@@ -74,7 +74,9 @@ def _can(apply: Apply, *, keeps: bool) -> bool:
     method = methods()[apply.method]
     if apply.weights is not None or apply.start is not None:
         return False
-    return method.coefficients is not None or (method.keeps_sums and not keeps)
+    if method.keeps_sums:
+        return not keeps
+    return apply.matrices is None and method.coefficients is not None
 
 
 def _product(one: object, base: Read, adapters: Mapping[str, _Adapter]) -> Product | None:

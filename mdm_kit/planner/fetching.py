@@ -7,8 +7,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mdm_kit.methods.rules import Joining
+from mdm_kit.planner.maps import map_rule, passes_of
 from mdm_kit.planner.nodes import Fold, Read, Write
-from mdm_kit.planner.sums import is_summed_before, sum_rule, waits_for_norms
+from mdm_kit.planner.sums import is_summed_before, waits_for_norms
 from mdm_kit.sources import gap_nbytes, window_nbytes
 from mdm_kit.words import DTYPES
 
@@ -44,8 +46,8 @@ def fetched(sources: Sequence[Surveyed], writes: Sequence[Write], budget: Budget
     nbytes = again = before = span = 0
     for write in writes:
         reads = [r for r in write.reads() if (r.info.source, r.info.file) in far]
-        if is_summed_before(write):
-            found = _of_summed(write, reads, budget)
+        if is_summed_before(write) or isinstance(map_rule(write), Joining):
+            found = _of_maps(write, reads, budget)
             nbytes += found.nbytes
             kept = found.held_nbytes
             span = max(span, found.lent_nbytes)
@@ -85,29 +87,32 @@ def _between(writes: Sequence[Write], far: Collection[tuple[str, str]], gap: int
     return total
 
 
-def _of_summed(write: Write, reads: Sequence[Read], budget: Budget) -> Fetched:
-    """Count what is fetched of a tensor that is summed before it is written.
+def _of_maps(write: Write, reads: Sequence[Read], budget: Budget) -> Fetched:
+    """Count what is fetched of a tensor that is summed, or joined, before it is written.
 
-    Maps that lie in one another are read one after the other, and the base once more for the
-    writing. Once is enough where memory holds all inputs meanwhile, and the base until then; held
-    are what is kept so. A base that is wanted when all tensors are summed is fetched again then.
-    Lent is the longest part of an input that a map is read from.
+    Maps that lie in one another are read one after the other, each model as often as its rule goes
+    through the models, and the base once more for the writing. Once is enough where memory holds
+    all inputs meanwhile, and the base until then; held are what is kept so. A base that is wanted
+    when all tensors are summed is fetched again then. Lent is the longest part of an input that a
+    map is read from.
     """
     root = write.root
     base = root.base if isinstance(root, Fold) else None
     own = sum(r.info.nbytes for r in reads)
     of_base = sum(r.info.nbytes for r in reads if r == base)
-    rule = sum_rule(write)
+    rule = map_rule(write)
+    passes = passes_of(rule) if rule is not None else 1
     spans = [m.span for m in rule.matrices] if rule is not None else []
     covered = sum(end - begin for begin, end in spans)
     touches = max(1, math.ceil(covered / max(1, write.n_elements)))
     later = waits_for_norms(write)
-    kept = (own if touches > 1 else 0) + (0 if later else of_base * (budget.threads + 1))
+    kept = (own if touches * passes > 1 else 0) + (0 if later else of_base * (budget.threads + 1))
     width = max((DTYPES[r.info.dtype].bits // 8 for r in reads), default=0)
     longest = width * max((end - begin for begin, end in spans), default=0)
     if kept <= budget.memory_nbytes:
         return Fetched(own + (of_base if later else 0), kept, longest)
-    return Fetched(touches * own + of_base, 0, longest)
+    of_models = passes * (own - of_base)
+    return Fetched(touches * (of_models + of_base) + of_base, 0, longest)
 
 
 def far_nbytes(sources: Sequence[Surveyed]) -> int:

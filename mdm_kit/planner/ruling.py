@@ -13,6 +13,7 @@ from mdm_kit.methods.registry import methods
 from mdm_kit.methods.rules import (
     Counting,
     DrawnByRank,
+    Joining,
     Masking,
     MostSpread,
     Outstanding,
@@ -39,7 +40,7 @@ def whole_vectors(vectors: Vectors, size: int) -> int:
     return max(1, size // unit) * unit
 
 
-def rule_of(write: Write) -> Rule | SumRule | None:
+def rule_of(write: Write) -> Rule | SumRule | Joining | None:
     """Return what the tensor's method says about it, or None for a fold or a copy."""
     apply = write.apply()
     if apply is None or apply.weights is not None:
@@ -57,18 +58,22 @@ def _rule(method: str, params: MethodParams, shape: tuple[int, ...]) -> Rule | N
 
 
 @lru_cache(maxsize=4096)
-def _matrix_rule(method: str, params: MethodParams, matrices: tuple[Matrix, ...]) -> SumRule | None:
+def _matrix_rule(
+    method: str, params: MethodParams, matrices: tuple[Matrix, ...]
+) -> SumRule | Joining | None:
     """Ask the method once for all tensors that hold the same maps."""
     rule = methods()[method].matrix_rule
     return None if rule is None else rule(params, matrices)
 
 
 def readings(write: Write, tile: int) -> int:
-    """Return how often a tensor is read: once where it fits into one tile.
+    """Return how often a tensor is read: once where it fits into one tile, but for joined maps.
 
     More often where a selection's sample misleads.
     """
     rule = rule_of(write)
+    if isinstance(rule, Joining):
+        return rule.passes
     if rule is None or write.n_elements <= tile:
         return 1
     if isinstance(rule, Spanning):

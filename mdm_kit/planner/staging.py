@@ -14,12 +14,12 @@ from typing import Protocol
 from mdm_kit.ledger.entries import SourceEntry
 from mdm_kit.methods.registry import methods
 from mdm_kit.planner.licences import Parent, Terms, parents_of, terms_of
+from mdm_kit.planner.maps import map_rule
 from mdm_kit.planner.nodes import Write
 from mdm_kit.planner.originals import originals_of
 from mdm_kit.planner.plan import Plan, PlannedStage
 from mdm_kit.planner.stage_costs import staged_costs
 from mdm_kit.planner.stage_source import StageSource
-from mdm_kit.planner.sums import sum_rule
 from mdm_kit.recipe import Recipe
 from mdm_kit.sources import Source
 from mdm_kit.sources.aligned import as_stored
@@ -74,7 +74,7 @@ def _streams(write: Write) -> bool:
     apply = write.apply()
     if apply is None:
         return True
-    return sum_rule(write) is None and (apply.group is None or apply.alone)
+    return map_rule(write) is None and (apply.group is None or apply.alone)
 
 
 def _of_the_last(document: Recipe) -> list[Finding]:

@@ -38,7 +38,7 @@ def summation_of(manifest: Manifest) -> Summation | None:
     Raises `IntegrityError` where the recipe has parameters that the method does not take.
     """
     method = method_of(manifest)
-    if method.matrix_rule is None:
+    if not method.keeps_sums or method.matrix_rule is None:
         return None
     recipe = recipe_of(manifest)
     parameters = Parameters(method, recipe, taking_part(recipe, method))

@@ -16,19 +16,15 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mdm_kit.maths.covariance_costs import add_flops, add_nbytes, solve_flops, solve_nbytes
-from mdm_kit.maths.matrix import Matrix
-from mdm_kit.maths.spectral_costs import step_flops, step_memory
 from mdm_kit.methods.rules import Covarying, Projecting, SumRule
 from mdm_kit.planner.layout import Shard
+from mdm_kit.planner.maps import merged_nbytes
 from mdm_kit.planner.nodes import Apply, Write
 from mdm_kit.planner.ruling import rule_of
 from mdm_kit.words import DTYPES
 
 SUM, BEFORE = "sum", "before"
 CHANGES, PRODUCTS, COVARIANCES = "changes", "products", "covariances"
-CORE_FLOPS = 2.0e10
-"""Float64 operations a core does in a second, about: a laptop's, or half a server's."""
 KEPT_SUMS = "state"
 """What a recipe's `ledger: {keep: state}` says."""
 
@@ -103,49 +99,19 @@ def is_summed_before(write: Write) -> bool:
     return bool(rule.matrices) or (isinstance(rule, Projecting) and rule.scale is None)
 
 
-def map_nbytes(rule: SumRule, matrix: Matrix) -> int:
-    """Return the memory that summing a map over the models takes beside its sums."""
-    size = (matrix.n_out, matrix.n_in)
-    if isinstance(rule, Projecting):
-        # The change is held whole where its longer side does not follow in memory.
-        streams = matrix.is_plain and matrix.n_out >= matrix.n_in
-        return step_memory(max(size), min(size)) + (0 if streams else 8 * math.prod(size))
-    work = max(add_nbytes(*size), solve_nbytes(*size, rule.ridge))
-    return work + (0 if matrix.is_plain else 8 * math.prod(size))
-
-
-def map_seconds(rule: SumRule, matrix: Matrix, n: int) -> float:
-    """Return about how long one core sums a map over n models."""
-    size = (matrix.n_out, matrix.n_in)
-    if isinstance(rule, Projecting):
-        flops = max(0, n - 1) * step_flops(max(size), min(size))
-    else:
-        flops = n * add_flops(*size) + solve_flops(*size, rule.ridge)
-    return flops / CORE_FLOPS
-
-
 def memory_of_sums(write: Write, *, keeps: bool, most_nbytes: int) -> int:
-    """Return the memory a tensor's sums take while they grow, those in files left out.
+    """Return the memory of a tensor's sums, and of what its maps are merged to, while they grow.
 
-    These are sums that stay, and arrays of more than `most_nbytes`.
+    Without those in files: sums that stay, and arrays of more than `most_nbytes`.
     """
-    merged = _merged_nbytes(write)
-    return merged + sum(n for n in _passing(write, keeps=keeps) if n <= most_nbytes)
+    return merged_nbytes(write) + sum(n for n in _passing(write, keeps=keeps) if n <= most_nbytes)
 
 
 def unwritten_nbytes(write: Write, *, keeps: bool, most_nbytes: int) -> int:
     """Return the part of `memory_of_sums` that stays until the tensor's last tile is written."""
-    if isinstance(sum_rule(write), Covarying):
-        return _merged_nbytes(write)
+    if not isinstance(sum_rule(write), Projecting):
+        return merged_nbytes(write)
     return memory_of_sums(write, keeps=keeps, most_nbytes=most_nbytes)
-
-
-def _merged_nbytes(write: Write) -> int:
-    """Return the bytes of what linear maps are solved to, where that is no sum itself."""
-    rule, apply = sum_rule(write), write.apply()
-    if not isinstance(rule, Covarying) or not rule.matrices or apply is None:
-        return 0
-    return write.n_elements * (8 if apply.compute == "float64" else 4)
 
 
 def passing_nbytes(write: Write, *, keeps: bool, most_nbytes: int) -> int:

@@ -80,12 +80,19 @@ class _Maps:
 
 
 def _on_matrices(
-    write: Write, maps: tuple[tuple[Matrix, ...], bool], starting: Starting | None
+    method: Method, write: Write, maps: tuple[tuple[Matrix, ...], bool], starting: Starting | None
 ) -> Write:
-    """Return a tensor's node with its linear maps, and what it goes on from."""
+    """Return a tensor's node with its linear maps, and what it goes on from.
+
+    The same node for a joint method, where there is no map: then it is a fold.
+    """
     root = write.root
     assert isinstance(root, Fold)  # noqa: S101 -- matrix methods work on deltas
     matrices, counts = maps
+    if not method.keeps_sums:
+        return replace(
+            write, root=replace(root, delta=replace(root.delta, matrices=matrices or None))
+        )
     start = starting.start(write.name, root.delta.params) if starting else None
     apply = replace(root.delta, matrices=matrices, counts=counts, start=start)
     return replace(write, root=replace(root, delta=apply))
@@ -180,7 +187,7 @@ def writes_of(
             gone = (m.name for m in inputs.models if m not in taken.models)
             write = replace(write, without=tuple(gone))
         if method.matrix_rule is not None and params is not None:
-            write = _on_matrices(write, maps.of(name, params), starting)
+            write = _on_matrices(method, write, maps.of(name, params), starting)
         writes.append(write)
     n_merged = sum(DTYPES[t.dtype].merges for t in names.values())
     found = notes + [_missing(gaps, n_merged) for gaps in missing.values()]

@@ -16,11 +16,12 @@ from mdm_kit.maths.rounding import ROUND_OFF
 from mdm_kit.methods.rules import Projecting
 from mdm_kit.planner.nodes import Read, Write, inputs_of
 from mdm_kit.planner.sums import BEFORE, SUM, waits_for_norms
+from mdm_kit.run.change_course import Floats, add_to_base
 from mdm_kit.run.course import Borrow, Stage
 from mdm_kit.run.executor import Bytes
 from mdm_kit.run.inputs import Inputs
 from mdm_kit.run.not_finite import refuse_not_finite
-from mdm_kit.run.summed_course import Floats, SummedCourse, add_to_base, own_scale
+from mdm_kit.run.summed_course import SummedCourse, own_scale
 from mdm_kit.run.sums import Arrays
 
 
@@ -32,7 +33,8 @@ class AddingCourse(SummedCourse):
         self.rule = rule
         self._before_scale = rule.scale is None
         stages: list[Stage] = [_Summing(self, write.n_elements)] if self._before_scale else []
-        super().__init__(write, arrays, stages, rule.factor * (rule.scale or 0.0))
+        super().__init__(write, stages, rule.factor * (rule.scale or 0.0))
+        self.arrays = arrays
         self.wide = self.apply.compute == "float64"
         n_blocks = -(-write.n_elements // BLOCK)
         shape = (n_blocks, len(self.apply.inputs))

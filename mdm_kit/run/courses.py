@@ -7,6 +7,7 @@ from mdm_kit.methods.rules import (
     Covarying,
     Drawn,
     DrawnByRank,
+    Joining,
     Masking,
     Projecting,
     Spanning,
@@ -23,6 +24,7 @@ from mdm_kit.run.covarying import CovaryingCourse
 from mdm_kit.run.drawing import key_of
 from mdm_kit.run.factored_fold import FactoredFold
 from mdm_kit.run.gridded import GridCourse
+from mdm_kit.run.joining import JoiningCourse
 from mdm_kit.run.masking import MaskingCourse
 from mdm_kit.run.projecting import ProjectingCourse
 from mdm_kit.run.spanning import SpanningCourse
@@ -42,6 +44,8 @@ def course_of(write: Write, seed: int, summing: Summing) -> Course | None:
         return FactoredFold(write)
     if isinstance(rule, Projecting | Covarying):
         return summing.course(write, rule, _summed_course)
+    if isinstance(rule, Joining):
+        return JoiningCourse(write, rule)
     if apply is not None and is_compat(apply.compute):
         return CompatCourse(write, apply, _keys(apply, write.name, seed))
     if rule is None or apply is None:

@@ -22,17 +22,18 @@ from mdm_kit.planner.sums import CHANGES, COVARIANCES, PRODUCTS
 from mdm_kit.run.course import Borrow
 from mdm_kit.run.inputs import Inputs
 from mdm_kit.run.lines import largest_magnitude, view_of
-from mdm_kit.run.map_course import MapCourse
+from mdm_kit.run.map_course import SummedMapCourse
 from mdm_kit.run.sums import Arrays
 from mdm_kit.words import shown
 
 
-class CovaryingCourse(MapCourse):
+class CovaryingCourse(SummedMapCourse):
     """Sums A, P and C of each map, and then M, which is what the tensor's `total` holds."""
 
     def __init__(self, write: Write, rule: Covarying, arrays: Arrays) -> None:
         """Begin with sums of zeros, or those the node starts from."""
-        super().__init__(write, rule, arrays, rule.factor)
+        super().__init__(write, rule, rule.factor)
+        self.arrays = arrays
         self.rule = rule
         self._merged = torch.empty(
             write.n_elements, dtype=torch.float64 if self.wide else torch.float32
@@ -46,7 +47,7 @@ class CovaryingCourse(MapCourse):
         """A and P of an earlier merge; its covariances do not lie as the tensor does."""
         return self.apply.start.reads[:2] if self.apply.start else ()
 
-    def sum_models(self, index: int, borrow: Borrow) -> None:
+    def merge_models(self, index: int, borrow: Borrow) -> None:
         """Take every model into a map's sums, or out of them, and solve for M."""
         matrix, start = self.matrices[index], self.apply.start
         first, last = matrix.span

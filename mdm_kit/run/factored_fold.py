@@ -11,11 +11,11 @@ import torch
 from mdm_kit.maths.low_rank import Factors, weighted_sum
 from mdm_kit.maths.low_rank_rows import add_product
 from mdm_kit.planner.nodes import Fold, Read, Write
+from mdm_kit.run.change_course import add_to_base
 from mdm_kit.run.course import Borrow, Course
 from mdm_kit.run.executor import Bytes
 from mdm_kit.run.factors import factors_of
 from mdm_kit.run.inputs import Inputs
-from mdm_kit.run.summed_course import add_to_base
 from mdm_kit.run.weights import Weights
 
 

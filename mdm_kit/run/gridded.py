@@ -17,12 +17,13 @@ from mdm_kit.maths.orthogonal import fsum
 from mdm_kit.methods.rules import Covarying
 from mdm_kit.planner.nodes import Read, Write, inputs_of
 from mdm_kit.planner.sums import CHANGES
+from mdm_kit.run.change_course import Floats, add_to_base
 from mdm_kit.run.executor import Bytes
 from mdm_kit.run.inputs import Inputs
 from mdm_kit.run.lines import Numbers
 from mdm_kit.run.not_finite import refuse_not_finite
 from mdm_kit.run.profile import Profile
-from mdm_kit.run.summed_course import Floats, SummedCourse, add_to_base
+from mdm_kit.run.summed_course import SummedCourse
 from mdm_kit.run.sums import Arrays
 from mdm_kit.words import shown
 
@@ -32,7 +33,8 @@ class GridCourse(SummedCourse):
 
     def __init__(self, write: Write, rule: Covarying, arrays: Arrays) -> None:
         """Begin with sums of zeros, or those the node starts from."""
-        super().__init__(write, arrays, [], rule.factor * rule.other)
+        super().__init__(write, [], rule.factor * rule.other)
+        self.arrays = arrays
         self.rule = rule
         self.wide = self.apply.compute == "float64"
         self._k = len(self.apply.inputs)

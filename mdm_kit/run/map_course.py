@@ -1,7 +1,6 @@
-"""The course of a tensor whose linear maps are summed over the models, each map by itself.
+"""The course of a tensor whose linear maps are merged before it is written, each map by itself.
 
-A map is one piece of work for one worker: its base is held, one model after the other is read,
-and what it has of the earlier ones is a sum of fixed size.
+A map is one piece of work for one worker: its base is held, and one model after the other is read.
 """
 
 from __future__ import annotations
@@ -13,9 +12,10 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from mdm_kit.ledger.entries import SummedTensor
-from mdm_kit.methods.rules import SumRule
+from mdm_kit.planner.maps import MapRule, map_nbytes
 from mdm_kit.planner.nodes import Read, Write
-from mdm_kit.planner.sums import map_nbytes
+from mdm_kit.planner.sums import n_models
+from mdm_kit.run.change_course import ChangeCourse
 from mdm_kit.run.countdown import Countdown
 from mdm_kit.run.course import Borrow
 from mdm_kit.run.executor import Starved
@@ -25,15 +25,14 @@ from mdm_kit.run.inputs import Inputs
 from mdm_kit.run.lines import MapLines, Numbers
 from mdm_kit.run.not_finite import refuse_not_finite
 from mdm_kit.run.summed_course import SummedCourse
-from mdm_kit.run.sums import Arrays
 
 
-class MapCourse(SummedCourse):
-    """Sums the maps of a tensor; what it means to take a model in is the rule's."""
+class MapCourse(ChangeCourse):
+    """Merges the maps of a tensor; what it means to take models in is the rule's."""
 
-    def __init__(self, write: Write, rule: SumRule, arrays: Arrays, factor: float) -> None:
-        """Begin with what of the sums is there."""
-        super().__init__(write, arrays, [], factor)
+    def __init__(self, write: Write, rule: MapRule, factor: float) -> None:
+        """Begin with no map merged."""
+        super().__init__(write, [], factor)
         self._rule = rule
         self.matrices = rule.matrices
         self.wide = self.apply.compute == "float64"
@@ -43,42 +42,41 @@ class MapCourse(SummedCourse):
 
     @property
     @abstractmethod
-    def starts(self) -> tuple[Read, ...]:
-        """The sums to begin with that lie in memory as the tensor does."""
+    def in_turn(self) -> tuple[Read, ...]:
+        """What merging a map reads, one after the other, the base first."""
 
     @abstractmethod
-    def sum_models(self, index: int, borrow: Borrow) -> None:
-        """Take every model into the sums of a map."""
+    def merge_models(self, index: int, borrow: Borrow) -> None:
+        """Merge a map of all models."""
 
     @abstractmethod
-    def settled(self) -> SummedTensor:
-        """Return how the tensor was summed, once all maps are; from then on there is a `total`."""
+    def settle_maps(self) -> None:
+        """Have the merged change in `total`, once all maps are merged."""
 
     def await_sums(self) -> None:
-        """Return when all maps are summed; raises `Starved` where one failed."""
+        """Return when all maps are merged; raises `Starved` where one failed."""
         if not self._countdown.wait():
             raise Starved("a map of this tensor failed")
 
     def announce(self, index: int, borrow: Borrow) -> int:
-        """Tell far sources what summing a map will read, and return its bytes."""
+        """Tell far sources what merging a map will read, and return its bytes."""
         first, last = self.matrices[index].span
-        reads = (self.base, *self.starts, *self.models)
-        return sum(borrow.unread((read,), first, last - first).announce() for read in reads)
+        return sum(borrow.unread((r,), first, last - first).announce() for r in self.in_turn)
 
-    def sum_map(self, index: int, borrow: Borrow, gate: Gate) -> None:
-        """Sum one of the maps over the models; raises `NotFiniteError` naming tensor and model."""
+    def merge_map(self, index: int, borrow: Borrow, gate: Gate) -> None:
+        """Merge one of the maps; raises `NotFiniteError` naming tensor and model."""
         from mdm_kit.maths.mergekit_arithmetic.one_thread import one_thread
 
         give_back_large_blocks()
         try:
-            room = map_nbytes(self._rule, self.matrices[index])
+            room = map_nbytes(self._rule, self.matrices[index], n_models(self.apply))
             with gate.room(room), one_thread():
-                self.sum_models(index, borrow)
+                self.merge_models(index, borrow)
             with self._lock:
                 self._left -= 1
                 is_last = not self._left
             if is_last:
-                self.facts = self.settled()
+                self.settle_maps()
                 self._countdown.done(1)
         except BaseException:
             self._countdown.give_up()
@@ -86,7 +84,7 @@ class MapCourse(SummedCourse):
 
     @property
     def models(self) -> tuple[Read, ...]:
-        """The models that are taken in, or out, in order."""
+        """The models that are merged, taken in, or out, in order."""
         return self.apply.reads
 
     @contextmanager
@@ -116,3 +114,25 @@ class MapCourse(SummedCourse):
         first, last = self.matrices[index].span
         with borrow.of((self.base, read), first, last - first) as inputs:
             refuse_not_finite(self.write, inputs, first)
+
+
+class SummedMapCourse(MapCourse, SummedCourse):
+    """Sums the maps of a tensor over the models: what it has of earlier ones is of fixed size."""
+
+    @property
+    @abstractmethod
+    def starts(self) -> tuple[Read, ...]:
+        """The sums to begin with that lie in memory as the tensor does."""
+
+    @property
+    def in_turn(self) -> tuple[Read, ...]:
+        """The base, what there is to begin with, every model."""
+        return (self.base, *self.starts, *self.models)
+
+    @abstractmethod
+    def settled(self) -> SummedTensor:
+        """Return how the tensor was summed, once all maps are; from then on there is a `total`."""
+
+    def settle_maps(self) -> None:
+        """Note how the tensor was summed."""
+        self.facts = self.settled()

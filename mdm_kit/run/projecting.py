@@ -20,17 +20,18 @@ from mdm_kit.planner.sums import BEFORE, SUM, waits_for_norms
 from mdm_kit.run.course import Borrow
 from mdm_kit.run.inputs import Inputs
 from mdm_kit.run.lines import MapLines, root_mean_square, view_of
-from mdm_kit.run.map_course import MapCourse
+from mdm_kit.run.map_course import SummedMapCourse
 from mdm_kit.run.summed_course import own_scale
 from mdm_kit.run.sums import Arrays
 
 
-class ProjectingCourse(MapCourse):
+class ProjectingCourse(SummedMapCourse):
     """S_t = S_{t-1} + P(d_t; S_{t-1}) for each map; S lies in the tensor's `sum`."""
 
     def __init__(self, write: Write, rule: Projecting, arrays: Arrays) -> None:
         """Begin with a sum of zeros, or the one the node starts from."""
-        super().__init__(write, rule, arrays, rule.factor * (rule.scale or 0.0))
+        super().__init__(write, rule, rule.factor * (rule.scale or 0.0))
+        self.arrays = arrays
         self.rule = rule
         self._sum = torch.from_numpy(arrays[SUM])
         self._before = torch.from_numpy(arrays[BEFORE]) if BEFORE in arrays else None
@@ -41,7 +42,7 @@ class ProjectingCourse(MapCourse):
         """The sum of an earlier merge, or its weights."""
         return self.apply.start.reads if self.apply.start else ()
 
-    def sum_models(self, index: int, borrow: Borrow) -> None:
+    def merge_models(self, index: int, borrow: Borrow) -> None:
         """Take every model into the sum of a map, one after the other."""
         matrix = self.matrices[index]
         first, last = matrix.span

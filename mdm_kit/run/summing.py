@@ -11,9 +11,10 @@ from mdm_kit.methods.rules import Projecting, SumRule
 from mdm_kit.planner.costs import DEFAULT_MEMORY_NBYTES
 from mdm_kit.planner.nodes import Write
 from mdm_kit.planner.sums import SUM, sum_rule, waits_for_norms
+from mdm_kit.run.change_course import Floats
 from mdm_kit.run.gate import Gate
 from mdm_kit.run.journal import Journal
-from mdm_kit.run.summed_course import Floats, SummedCourse
+from mdm_kit.run.summed_course import SummedCourse
 from mdm_kit.run.sums import Sums
 
 Make = Callable[[Write, SumRule, Sums], SummedCourse]
@@ -46,7 +47,7 @@ class Summing:
     def course(self, write: Write, rule: SumRule, make: Make) -> SummedCourse:
         """Return how a tensor is summed and written; only written, where its sum is known."""
         if isinstance(rule, Projecting) and waits_for_norms(write) and write.name in self.facts:
-            course = SummedCourse(write, {}, [], rule.factor * (self.scale or 0.0))
+            course = SummedCourse(write, [], rule.factor * (self.scale or 0.0))
             known = self._totals.get(write.name)
             course.total = self.sums.of(write)[SUM] if known is None else known  # type: ignore[assignment]
             return course

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from mdm_kit.bundle.direct_file import ALIGNMENT
 from mdm_kit.planner.nodes import Write
+from mdm_kit.run.change_course import ChangeCourse
 from mdm_kit.run.course import Course, tiles
 from mdm_kit.run.map_course import MapCourse
-from mdm_kit.run.summed_course import SummedCourse
 from mdm_kit.run.tally import Tally
 from mdm_kit.words import DTYPES
 
@@ -86,7 +86,7 @@ class StageTile(Reading):
 
 @dataclass(frozen=True, slots=True)
 class MapTile(Reading):
-    """A linear map of a tensor, its `index`th, that is to be summed over the models."""
+    """A linear map of a tensor, its `index`th, that is to be merged."""
 
     course: MapCourse
     index: int
@@ -119,7 +119,7 @@ Job = Batch | MeasureTile | StageTile | MapTile
 
 
 def await_sums(job: Job) -> None:
-    """Return when all linear maps of the tensors a batch is of are summed."""
+    """Return when all linear maps of the tensors a batch is of are merged."""
     for tile in job.tiles if isinstance(job, Batch) else ():
         if tile.course is not None:
             tile.course.await_sums()
@@ -140,8 +140,8 @@ def stage_tiles_of(course: Course, index: int, size: int) -> Iterator[StageTile]
         yield StageTile(course, index, start, count)
 
 
-def sum_tiles_of(course: SummedCourse, size: int) -> Iterator[MapTile | StageTile]:
-    """Yield what is summed of a tensor before its first tile is written."""
+def sum_tiles_of(course: ChangeCourse, size: int) -> Iterator[MapTile | StageTile]:
+    """Yield what is made of a tensor's change before its first tile is written."""
     if isinstance(course, MapCourse):
         yield from (MapTile(course, i) for i in range(len(course.matrices)))
         return

@@ -23,9 +23,12 @@ def known_weights(apply: Apply) -> Weights:
     """Return the weights of a node that needs nothing but its parameters for them."""
     if apply.weights is not None:
         return Weights(apply.weights, apply.compute == "float64")
-    coefficients = methods()[apply.method].coefficients
-    assert coefficients is not None  # noqa: S101 -- a rule has a course instead
-    values = tuple(coefficients(apply.params))
+    method = methods()[apply.method]
+    if method.others is not None:
+        values = tuple(method.others(apply.params, len(apply.inputs)))
+    else:
+        assert method.coefficients is not None  # noqa: S101 -- a rule has a course instead
+        values = tuple(method.coefficients(apply.params))
     return Weights(values, apply.compute == "float64" or too_coarse(values, None))
 
 

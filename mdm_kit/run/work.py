@@ -72,7 +72,7 @@ class Work:
     seed: int = 0
     summing: Summing = field(default_factory=Summing)
     foresight: Foresight = field(default_factory=lambda: Foresight(()))
-    _known: dict[tuple[int, str], Weights] = field(default_factory=dict)
+    _known: dict[tuple[int, int, str], Weights] = field(default_factory=dict)
 
     def course_of(self, write: Write) -> Course | None:
         """Return how a tensor whose method has a rule is read and written, else None."""
@@ -124,7 +124,7 @@ class Work:
             self._stage(job)
             return
         if isinstance(job, MapTile):
-            job.course.sum_map(job.index, self.borrower(job.course.write), self.summing.gate)
+            job.course.merge_map(job.index, self.borrower(job.course.write), self.summing.gate)
             return
         at = 0
         for tile in job.tiles:
@@ -233,7 +233,7 @@ class Work:
         if apply.weights is not None:
             return known_weights(apply)
         if apply.group is None:
-            key = (id(apply.params), apply.compute)
+            key = (id(apply.params), len(apply.inputs), apply.compute)
             if key not in self._known:
                 self._known[key] = known_weights(apply)
             return self._known[key]

@@ -52,14 +52,14 @@ def test_sums_go_with_their_tensors(
     alive: weakref.WeakSet[SummedCourse] = weakref.WeakSet()
     most = [0]
     for course in (ProjectingCourse, CovaryingCourse):
-        todo = course.sum_models
+        todo = course.merge_models
 
         def counting(self: MapCourse, *rest: object, todo: object = todo) -> None:
             alive.add(self)
             most[0] = max(most[0], len(alive))
             todo(self, *rest)  # type: ignore[operator]
 
-        monkeypatch.setattr(course, "sum_models", counting)
+        monkeypatch.setattr(course, "merge_models", counting)
     method, settings, keep = MERGES[merge]
     text = growing_recipe(tmp_path, method, [1, 2], settings, keep=keep)
     mdm_kit.merge(text, tmp_path / "out", threads=2)

@@ -74,7 +74,7 @@ def refused(*_):
 
 def harm(point):
     if point == "summing":
-        dies_in(MapCourse, "sum_map", 4, before=True)
+        dies_in(MapCourse, "merge_map", 4, before=True)
     elif point == "noted":
         dies_in(Journal, "summed", 2)
     elif point == "finished":
@@ -143,13 +143,13 @@ def summed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The names of the tensors whose maps were summed, one by one."""
     found: list[str] = []
     for course in (ProjectingCourse, CovaryingCourse):
-        todo = course.sum_models
+        todo = course.merge_models
 
         def noting(self: MapCourse, *rest: object, todo: object = todo) -> None:
             found.append(self.write.name)
             todo(self, *rest)  # type: ignore[operator]
 
-        monkeypatch.setattr(course, "sum_models", noting)
+        monkeypatch.setattr(course, "merge_models", noting)
     return found
 
 

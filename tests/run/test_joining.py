@@ -1,0 +1,96 @@
+"""Merges that join all changes to a map at once: same bytes, growth by rebuild, faults, reading."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from continual import shards, write_growing
+from far_models import far
+from fused_maps import MODELS, recipe, write_fused
+from joint import WEIGHTS, has_weights, joint_recipe
+from merged_families import manifest_of
+
+import mdm_kit
+from mdm_kit import Addition
+from mdm_kit.errors import NotFiniteError, RecipeError, UsageError
+from mdm_kit.planner.maps import map_rule, merged_nbytes
+
+METHODS = ("iso_c", "iso_cts", "tsv_m")
+
+
+@pytest.mark.parametrize("kind", ["llama", "odd"])
+@pytest.mark.parametrize("method", METHODS)
+def test_models_join_and_leave_by_rebuild(tmp_path: Path, method: str, kind: str) -> None:
+    """By one worker or two, with memory or without, to the bytes of one merge of the rest."""
+    write_growing(tmp_path, kind, 3)
+    for numbers, name in (((1, 2), "two"), ((1, 2, 3), "three")):
+        text = joint_recipe(tmp_path, method, numbers, "lambda: [0.8, 1.1]")
+        mdm_kit.merge(text, tmp_path / name, threads=1)
+        mdm_kit.merge(text, tmp_path / f"{name}-again", threads=2, memory_nbytes=1)
+        assert shards(tmp_path / f"{name}-again") == shards(tmp_path / name)
+    weight = WEIGHTS[3] if has_weights(method) else None
+    new = Addition(str(tmp_path / "m3"), weight=weight)
+    mdm_kit.add(tmp_path / "two", tmp_path / "added", [new])
+    assert shards(tmp_path / "added") == shards(tmp_path / "three")
+    mdm_kit.unmerge(tmp_path / "three", tmp_path / "left", ["m3"])
+    assert shards(tmp_path / "left") == shards(tmp_path / "two")
+    assert mdm_kit.verify(tmp_path / "left").sound
+    manifest = manifest_of(tmp_path / "three")
+    assert manifest.undo == ["rebuild"]
+    assert manifest.sums is None
+    with pytest.raises(UsageError, match="is no sum of deltas"):
+        mdm_kit.unmerge(tmp_path / "three", tmp_path / "exact", ["m3"], mode="exact")
+
+
+@pytest.mark.parametrize("name", ["mlp.up_proj.weight", "mlp.down_proj.weight"])
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_not_finite_names_tensor_and_model(tmp_path: Path, method: str, name: str) -> None:
+    models = write_growing(tmp_path, "llama", 3)
+    name = f"model.layers.0.{name}"
+    models[2][name][3, 5] = torch.inf
+    (tmp_path / "m2" / "model.safetensors").unlink()
+    mdm_kit_save(tmp_path / "m2", models[2])
+    at = 3 * models[2][name].shape[1] + 5
+    with pytest.raises(NotFiniteError, match=rf"{name}: element {at} of m2 is inf"):
+        mdm_kit.merge(joint_recipe(tmp_path, method, [1, 2, 3]), tmp_path / "out")
+
+
+def mdm_kit_save(folder: Path, model: dict[str, torch.Tensor]) -> None:
+    from safetensors.torch import save_file
+
+    save_file(model, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("memory_nbytes", [2_000_000_000, 1])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_plan_counts_every_reading(tmp_path: Path, method: str, memory_nbytes: int) -> None:
+    """Far models are fetched as often as it says: once where memory holds them meanwhile."""
+    root = write_fused(tmp_path, 96, 48)
+    text = recipe(root, method, "", "references")
+    near = mdm_kit.merge(text, tmp_path / "near", threads=2, memory_nbytes=memory_nbytes)
+    models = far({name: root / name for name in MODELS})
+    with mdm_kit.plan(text, memory_nbytes=memory_nbytes, threads=2, sources=models) as plan:
+        announced = plan.costs.download_nbytes
+        rules = [rule for w in plan.writes if (rule := map_rule(w))]
+        assert plan.costs.passes == rules[0].passes  # type: ignore[union-attr]
+        assert plan.costs.maps == 17
+        assert plan.costs.memory_nbytes > max(map(merged_nbytes, plan.writes)) > 0
+        assert {w.apply().matrices is None for w in plan.writes} == {True, False}
+    out = tmp_path / "far"
+    made = mdm_kit.merge(text, out, threads=2, memory_nbytes=memory_nbytes, sources=models)
+    assert made.shards == near.shards
+    assert not [lapse for m in models.values() for lapse in m.unannounced]
+    assert sum(m.left_over for m in models.values()) == 0
+    found = sum(m.nbytes_fetched for m in models.values())
+    assert found <= announced
+    if memory_nbytes > 1:
+        assert found == announced
+
+
+def test_a_joint_method_has_no_sums_to_keep(tmp_path: Path) -> None:
+    write_growing(tmp_path, "llama", 2)
+    text = joint_recipe(tmp_path, METHODS[0], [1, 2], more="ledger: {keep: state}")
+    with pytest.raises(RecipeError, match="has none"):
+        mdm_kit.merge(text, tmp_path / "out")
