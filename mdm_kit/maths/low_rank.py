@@ -58,8 +58,15 @@ def gram_of(changes: Sequence[Factors]) -> Gram:
 
 def weighted_sum(changes: Sequence[Factors], weights: Sequence[float]) -> Factors:
     """Return Σ w_i d_i, whose rank is the sum of the ranks: factors side by side, exactly."""
-    left = [weight * d.left for d, weight in zip(changes, weights, strict=True)]
-    return Factors(torch.cat(left, 1), torch.cat([d.right for d in changes]))
+    pairs = zip(changes, weights, strict=True)
+    return side_by_side([Factors(weight * d.left, d.right) for d, weight in pairs])
+
+
+def side_by_side(changes: Sequence[Factors], like: Factors | None = None) -> Factors:
+    """Return the sum of changes, exactly; of none of them, zeros of rank 0 `like` another's."""
+    if not changes and like is not None:
+        return Factors(like.left[:, :0], like.right[:0])
+    return Factors(torch.cat([d.left for d in changes], 1), torch.cat([d.right for d in changes]))
 
 
 @dataclass(frozen=True, slots=True)

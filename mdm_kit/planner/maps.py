@@ -21,7 +21,9 @@ CORE_FLOPS = 2.0e10
 
 def map_rule(write: Write) -> MapRule | None:
     """Return the rule of a tensor whose linear maps are merged by themselves, if it has any."""
-    rule = rule_of(write)
+    rule, apply = rule_of(write), write.apply()
+    if apply is None or apply.is_factored:  # no map is formed
+        return None
     return rule if isinstance(rule, Projecting | Covarying | Joining) else None
 
 

@@ -74,6 +74,8 @@ def _streams(write: Write) -> bool:
     apply = write.apply()
     if apply is None:
         return True
+    if apply.is_factored and methods()[apply.method].keeps_sums:
+        return False  # its factors are merged before
     return map_rule(write) is None and (apply.group is None or apply.alone)
 
 

@@ -69,7 +69,7 @@ def sums_of(write: Write, *, keeps: bool) -> tuple[SumArray, ...]:
     None for a tensor that is not merged as sums.
     """
     rule, apply = sum_rule(write), write.apply()
-    if rule is None or apply is None:
+    if rule is None or apply is None or apply.is_factored:
         return ()
     name, shape = write.name, write.shape
     if isinstance(rule, Projecting):
@@ -93,8 +93,8 @@ def waits_for_norms(write: Write) -> bool:
 def is_summed_before(write: Write) -> bool:
     """Whether a tensor's sum is made before its first tile is written, for which the base is read
     again: it holds linear maps, or a norm decides its scale."""
-    rule = sum_rule(write)
-    if rule is None:
+    rule, apply = sum_rule(write), write.apply()
+    if rule is None or apply is None or apply.is_factored:
         return False
     return bool(rule.matrices) or (isinstance(rule, Projecting) and rule.scale is None)
 

@@ -23,6 +23,7 @@ from mdm_kit.run.course import Course
 from mdm_kit.run.covarying import CovaryingCourse
 from mdm_kit.run.drawing import key_of
 from mdm_kit.run.factored_fold import FactoredFold
+from mdm_kit.run.factored_sum import FactoredSum
 from mdm_kit.run.gridded import GridCourse
 from mdm_kit.run.joining import JoiningCourse
 from mdm_kit.run.masking import MaskingCourse
@@ -65,6 +66,9 @@ def course_of(write: Write, seed: int, summing: Summing) -> Course | None:
 
 def _summed_course(write: Write, rule: SumRule, sums: Sums) -> SummedCourse:
     """Return how a tensor is summed over the models and written; `sums` give it room."""
+    apply = write.apply()
+    if apply is not None and apply.is_factored:
+        return FactoredSum(write, rule)
     if isinstance(rule, Projecting):
         if rule.matrices:
             return ProjectingCourse(write, rule, sums.of(write))

@@ -62,11 +62,21 @@ class FactoredFold(Course):
 
 
 def add_factors(
-    inputs: Inputs, merged: Factors, start: int, out: Bytes, dtype: str, *, wide: bool
+    inputs: Inputs,
+    merged: Factors,
+    start: int,
+    out: Bytes,
+    dtype: str,
+    *,
+    wide: bool,
+    factor: float = 1.0,
 ) -> bool:
-    """Write the first input plus elements from `start` on of a product; return if all is finite."""
+    """Write the first input plus `factor` times elements of a product, from `start` on.
+
+    Returns whether every result is finite.
+    """
     part = torch.zeros(inputs.count, dtype=merged.left.dtype)
     if merged.rank:
         add_product(part, start, merged.left, merged.right)
     change: np.ndarray[tuple[int], np.dtype[np.floating]] = part.numpy()
-    return add_to_base(inputs, change, 1.0, out, dtype, wide=wide)
+    return add_to_base(inputs, change, factor, out, dtype, wide=wide)

@@ -63,14 +63,17 @@ class MapCourse(ChangeCourse):
         first, last = self.matrices[index].span
         return sum(borrow.unread((r,), first, last - first).announce() for r in self.in_turn)
 
+    def room(self, index: int) -> int:
+        """Return the bytes that merging a map takes, beside sums and result."""
+        return map_nbytes(self._rule, self.matrices[index], n_models(self.apply))
+
     def merge_map(self, index: int, borrow: Borrow, gate: Gate) -> None:
         """Merge one of the maps; raises `NotFiniteError` naming tensor and model."""
         from mdm_kit.maths.mergekit_arithmetic.one_thread import one_thread
 
         give_back_large_blocks()
         try:
-            room = map_nbytes(self._rule, self.matrices[index], n_models(self.apply))
-            with gate.room(room), one_thread():
+            with gate.room(self.room(index)), one_thread():
                 self.merge_models(index, borrow)
             with self._lock:
                 self._left -= 1

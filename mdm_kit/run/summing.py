@@ -47,7 +47,14 @@ class Summing:
     def course(self, write: Write, rule: SumRule, make: Make) -> SummedCourse:
         """Return how a tensor is summed and written; only written, where its sum is known."""
         if isinstance(rule, Projecting) and waits_for_norms(write) and write.name in self.facts:
-            course = SummedCourse(write, [], rule.factor * (self.scale or 0.0))
+            factor = rule.factor * (self.scale or 0.0)
+            if (
+                (apply := write.apply()) is not None and apply.is_factored
+            ):  # it is made once more, which costs less than to keep it
+                course = make(write, rule, self.sums)
+                course.factor = factor
+                return course
+            course = SummedCourse(write, [], factor)
             known = self._totals.get(write.name)
             course.total = self.sums.of(write)[SUM] if known is None else known  # type: ignore[assignment]
             return course
