@@ -28,7 +28,9 @@ class MapPlace:
         width = shape[1]
         out, inner = _offsets(matrix.out), _offsets(matrix.inner)
         row, column = divmod(matrix.start, width)
-        turned = int(inner[-1]) + column >= width
+        # Features in a row are columns; a single one says nothing of which its side runs along.
+        turned = column + int(inner[-1]) >= width
+        turned = turned or (len(inner) == 1 and column + int(out[-1]) < width)
         down, along = (inner, out) if turned else (out, inner)
         return cls(row + down // width, column + along, turned)
 
