@@ -43,12 +43,12 @@ class FactoredFold(Course):
         """The factors."""
         return self._apply.reads
 
-    def weigh(self, weights: Weights, borrow: Borrow) -> None:
-        """Read the factors and put them together; later calls change nothing."""
+    def weigh(self, weights: Weights, borrow: Borrow, factors: list[Factors] | None = None) -> None:
+        """Put the factors together, and read them if they are not; later calls change nothing."""
         with self._lock:
             if self._merged is not None:
                 return
-            factors = factors_of(self._apply.inputs, self.write.shape, borrow)
+            factors = factors or factors_of(self._apply.inputs, self.write.shape, borrow)
             self._wide = weights.wide
             self._merged = weighted_sum(factors, weights.values).to(
                 torch.float64 if weights.wide else torch.float32

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mdm_kit.errors import NotFiniteError
 from mdm_kit.maths.blocks import BLOCK
+from mdm_kit.maths.low_rank import Factors
 from mdm_kit.maths.orthogonal import Gram, fsum
 from mdm_kit.planner.nodes import Write
 from mdm_kit.run.countdown import Countdown
@@ -22,7 +23,8 @@ from mdm_kit.words import shown
 class Tally:
     """A float64 for each block and pair of deltas; `exact` asks for compensated sums.
 
-    The products that the first models have among one another may be `known`.
+    The products that the first models have among one another may be `known`. Where deltas are
+    products of `factors`, these are kept for whoever merges them.
     """
 
     def __init__(self, write: Write, *, exact: bool, known: Gram | None = None) -> None:
@@ -35,6 +37,7 @@ class Tally:
         self._known = known or Gram(())
         pairs = k * (k + 1) // 2 - len(self._known.triangle)
         self.is_factored = apply is not None and apply.is_factored
+        self.factors: list[Factors] | None = None
         n_blocks = 1 if self.is_factored else -(-write.n_elements // BLOCK)
         self._products = np.empty((n_blocks, pairs))
         self.countdown = Countdown(write.n_elements)

@@ -85,7 +85,11 @@ class Work:
     def announce(self, job: Job) -> int:
         """Tell far sources what a job will read, and return its bytes."""
         if isinstance(job, Batch):
-            whole = [t.course.whole_reads for t in job.tiles if t.course and not t.start]
+            whole = [
+                t.course.whole_reads
+                for t in job.tiles
+                if t.course and not t.start and (t.is_whole or not t.measured)
+            ]
             factors = sum(self._announce_whole(reads) for reads in whole)
             return factors + sum(self._unread_of(t).announce() for t in job.tiles)
         if isinstance(job, MapTile):
@@ -175,7 +179,8 @@ class Work:
                     self._read_stage(stage, inputs, 0)
             course.settle(len(course.stages), borrow)
             if isinstance(course, FactoredFold) and apply is not None:
-                course.weigh(self._weights(tile, apply, inputs), borrow)
+                weights = self._weights(tile, apply, inputs)
+                course.weigh(weights, borrow, tile.measured.factors if tile.measured else None)
             with self.profile.during("fold", inputs.nbytes):
                 finite = course.fill(inputs, tile.start, out, dtype, wide=wide)
             if not finite:
@@ -186,9 +191,10 @@ class Work:
     def _measure_factors(self, into: Tally) -> None:
         write = into.write
         apply = write.apply()
-        factors = factors_of(apply.inputs if apply else (), write.shape, self.borrower(write))
+        inputs = apply.inputs if apply else ()
+        into.factors = factors_of(inputs, write.shape, self.borrower(write))
         with self.profile.during("measure"), one_thread():
-            into.rows(0, 1)[0] = gram_of(factors).triangle
+            into.rows(0, 1)[0] = gram_of(into.factors).triangle
         into.countdown.done(write.n_elements)
 
     def _measure_inputs(self, into: Tally, start: int, inputs: Inputs) -> None:

@@ -4,8 +4,8 @@
     python tests/bench/adapters.py --side 1024 --rank 8 --models 6 --methods covmerge
 
 Each merge is a process of its own. `merge` is what it took from the merge's first line to its last,
-without the start of Python and imports; `memory` the highest anonymous memory beyond an idle process that has
-imported the same. Files are in the page cache: they were just written.
+without the start of Python and imports; `memory` the highest anonymous memory beyond a process
+that has only imported the same. Files are in the page cache: they were just written.
 """
 
 from __future__ import annotations

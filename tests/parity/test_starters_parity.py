@@ -63,4 +63,5 @@ def one_is_read(config: Any) -> None:
     known = its_parameters(config.merge_method)
     assert set(config.parameters or {}) <= known.keys()
     of_models = {name for name, (per_model, _) in known.items() if per_model}
-    assert all(set(model.parameters or {}) <= of_models for model in config.models)
+    named = config.models or [source for part in config.slices for source in part.sources]
+    assert all(set(model.parameters or {}) <= of_models for model in named)
