@@ -15,7 +15,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mdm_kit.adapters.extracted import ExtractedLora
     from mdm_kit.api import merge, plan, push, push_findings, read_recipe, verify
+    from mdm_kit.api_adapters import extract_lora
     from mdm_kit.api_diff import diff
     from mdm_kit.api_edits import Running, add, extract, unmerge
     from mdm_kit.authoring.schema import recipe_schema
@@ -24,12 +26,14 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "Addition": "mdm_kit.recipe",
+    "ExtractedLora": "mdm_kit.adapters.extracted",
     "Manifest": "mdm_kit.ledger.manifest",
     "Push": "mdm_kit.recipe",
     "Running": "mdm_kit.api_edits",
     "add": "mdm_kit.api_edits",
     "diff": "mdm_kit.api_diff",
     "extract": "mdm_kit.api_edits",
+    "extract_lora": "mdm_kit.api_adapters",
     "merge": "mdm_kit.api",
     "plan": "mdm_kit.api",
     "push": "mdm_kit.api",
@@ -42,6 +46,7 @@ _WHERE = {
 
 __all__ = [
     "Addition",
+    "ExtractedLora",
     "Manifest",
     "Push",
     "Running",
@@ -49,6 +54,7 @@ __all__ = [
     "diff",
     "errors",
     "extract",
+    "extract_lora",
     "merge",
     "plan",
     "push",

@@ -7,9 +7,8 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from mdm_kit.api import at_least_one
-from mdm_kit.errors import UsageError
-from mdm_kit.recipe import Scalar, WrongValue, parse_reference
-from mdm_kit.words import ModelRef, shown
+from mdm_kit.api_models import opened
+from mdm_kit.words import ModelRef
 
 if TYPE_CHECKING:
     from mdm_kit.run.compared import Difference
@@ -38,29 +37,7 @@ def diff(
 
     workers = at_least_one("threads", threads, default_threads())
     told = progress or Silent()
-    with ExitStack() as opened:
-        first, second = _source(a, "A", opened), _source(b, "B", opened)
+    with ExitStack() as until:
+        first, second = opened(a, "A", until), opened(b, "B", until)
         told.start(matching(first, second).nbytes, 0)
         return differences(first, second, workers, told.advance)
-
-
-def _source(
-    model: ModelRef | Source | str | os.PathLike[str], name: str, opened: ExitStack
-) -> Source:
-    """Return the source of `model`, closed with `opened` unless it was open before."""
-    from mdm_kit.sources import open_source
-
-    if isinstance(model, str | os.PathLike):
-        model = _reference(model, name)
-    return opened.enter_context(open_source(model, name)) if isinstance(model, ModelRef) else model
-
-
-def _reference(model: str | os.PathLike[str], name: str) -> ModelRef:
-    text = os.fspath(model)
-    # A folder of this machine is that folder, whatever signs its name holds.
-    if not isinstance(model, str) or os.path.isdir(text):  # noqa: PTH112 -- Path raises for some
-        return ModelRef(text)
-    try:
-        return parse_reference(Scalar(text, plain=False))
-    except WrongValue as problem:
-        raise UsageError(f"model {name}: {shown(str(problem), 400)}") from None

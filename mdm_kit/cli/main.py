@@ -25,6 +25,7 @@ COMMANDS = {
     "push": "mdm_kit.cli.push",
     "inspect": "mdm_kit.cli.inspect",
     "diff": "mdm_kit.cli.diff",
+    "extract-lora": "mdm_kit.cli.extract_lora",
     "methods": "mdm_kit.cli.methods",
     "init": "mdm_kit.cli.init",
     "schema": "mdm_kit.cli.schema",

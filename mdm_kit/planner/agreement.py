@@ -10,6 +10,11 @@ from mdm_kit.planner.quantised import quantised
 from mdm_kit.planner.survey import Survey, Surveyed
 from mdm_kit.words import DTYPES, Finding, Kind, Level, TensorInfo, counted, shown, some
 
+_OTHER_TENSORS = (
+    "merge only models made from the same base, saved by the same kind of tool; "
+    "on_mismatch: base takes such tensors from the base, skip from the models that have them"
+)
+
 
 def faults(survey: Survey) -> list[Finding]:
     """Return what keeps each surveyed model by itself from being merged, or should be known.
@@ -19,11 +24,13 @@ def faults(survey: Survey) -> list[Finding]:
     return [f for s in survey.sources if s.source.origin().kind != "stage" for f in _own(s)]
 
 
-def misfits(survey: Survey, aligning: Mapping[str, str | None]) -> list[Finding]:
+def misfits(
+    survey: Survey, aligning: Mapping[str, str | None], other_tensors: str = _OTHER_TENSORS
+) -> list[Finding]:
     """Return what keeps the surveyed models from being merged with one another.
 
     `aligning` says by a model's name what would make its vocabulary fit the donor's; None where
-    that it does not has been said.
+    that it does not has been said. `other_tensors` is what to do about tensors only one has.
     """
     donor = survey.donor
     others = [s for s in survey.sources if s is not donor]
@@ -33,7 +40,9 @@ def misfits(survey: Survey, aligning: Mapping[str, str | None]) -> list[Finding]
         return []
     known = survey.passed | survey.partial
     fair = [s for s in others if s.name not in codes]
-    return [f for s in fair for f in _against(donor, s, known, aligning.get(s.name, ""))]
+    return [
+        f for s in fair for f in _against(donor, s, known, aligning.get(s.name, ""), other_tensors)
+    ]
 
 
 def _own(model: Surveyed) -> list[Finding]:
@@ -66,7 +75,11 @@ def _configs(config: Mapping[str, object] | None) -> list[tuple[str, Mapping[str
 
 
 def _against(
-    donor: Surveyed, other: Surveyed, passed: Container[str], aligning: str | None
+    donor: Surveyed,
+    other: Surveyed,
+    passed: Container[str],
+    aligning: str | None,
+    other_tensors: str,
 ) -> list[Finding]:
     want, got = donor.checkpoint.tensors, other.checkpoint.tensors
     missing = [name for name in want if name not in got and name not in passed]
@@ -78,7 +91,7 @@ def _against(
                 other,
                 f"{other.name} lacks {len(missing)} of the {len(want)} tensors of "
                 f"{donor.name}: {some(missing)}",
-                _missing_hint(donor, other, missing),
+                _head_hint(donor, other, missing) or other_tensors,
             )
         )
     if extra:
@@ -86,7 +99,7 @@ def _against(
             _error(
                 other,
                 f"{other.name} has {_n(extra)} that {donor.name} lacks: {some(extra)}",
-                _missing_hint(other, donor, extra),
+                _head_hint(other, donor, extra) or other_tensors,
             )
         )
     both = [_Pair(n, t, got[n]) for n, t in want.items() if n in got and n not in passed]
@@ -104,16 +117,13 @@ class _Pair:
     got: TensorInfo
 
 
-def _missing_hint(whole: Surveyed, lacking: Surveyed, names: Iterable[str]) -> str:
+def _head_hint(whole: Surveyed, lacking: Surveyed, names: Iterable[str]) -> str:
     if all(is_head(name) for name in names):
         return (
             f"{lacking.name} ties its output head to its embedding and {whole.name} does not; "
             "untie or tie one of them before merging"
         )
-    return (
-        "merge only models made from the same base, saved by the same kind of tool; "
-        "on_mismatch: base takes such tensors from the base, skip from the models that have them"
-    )
+    return ""
 
 
 def _shapes(

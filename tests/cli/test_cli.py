@@ -27,7 +27,14 @@ def recipe(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["plan", "--help"], ["merge", "--help"], ["--version"]]
+    "words",
+    [
+        ["--help"],
+        ["plan", "--help"],
+        ["merge", "--help"],
+        ["extract-lora", "--help"],
+        ["--version"],
+    ],
 )
 def test_help_imports_nothing_heavy(words: list[str]) -> None:
     probe = (

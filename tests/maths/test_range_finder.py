@@ -11,6 +11,8 @@ from torch import Tensor
 
 from mdm_kit.maths.range_finder import Factored, numbers_of, of_energy, of_rank
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def numbers() -> torch.Generator:
     return numbers_of(0, "t")
