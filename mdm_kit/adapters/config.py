@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,7 +44,8 @@ def adapter_config(
     """
     rank = Counter(p.rank for p in pairs).most_common(1)[0][0]
     # Patterns are regular expressions for the end of a module's name; these are for all of it.
-    ranks = {f"^{re.escape(p.module)}": p.rank for p in pairs if p.rank != rank}
+    odd = {p.module.replace(".", r"\."): p.rank for p in pairs if p.rank != rank}
+    ranks = {f"^{name}": its_rank for name, its_rank in odd.items()}
     return {
         "peft_type": "LORA",
         "task_type": task_type(

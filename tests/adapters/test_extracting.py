@@ -218,3 +218,25 @@ def test_stored_in_other_dtypes(tmp_path: Path) -> None:
     found = mdm_kit.extract_lora(tmp_path / "tuned", tmp_path / "base", tmp_path / "lora")
     assert {p.rank for p in found.pairs} == {1}
     assert all(p.relative_error < 1e-6 for p in found.pairs)
+
+
+def test_a_merge_takes_it_in(pair: Path) -> None:
+    """BASE+ADAPTER is the fine-tune where the rank suffices, whatever the ranks of the modules."""
+    tuned = base_model()
+    numbers = torch.Generator().manual_seed(2)
+    moved = [name for name in tuned if "layers" in name and tuned[name].dim() == 2]
+    for rank, name in enumerate(moved, 1):
+        m, n = tuned[name].shape
+        left, right = (
+            torch.randn(m, rank, generator=numbers),
+            torch.randn(rank, n, generator=numbers),
+        )
+        tuned[name] += left @ right
+    write_model(pair / "low", tuned, config=CONFIG)
+    found = mdm_kit.extract_lora(pair / "low", pair / "base", pair / "lora", energy=1.0 - 1e-9)
+    assert sorted(p.rank for p in found.pairs) == [1, 2, 3, 4]
+    recipe = f"merge_method: passthrough\nmodels:\n  - model: {pair}/base+{pair}/lora\n"
+    mdm_kit.merge(recipe, pair / "merged")
+    merged = load_file(pair / "merged" / "model.safetensors")
+    for name, want in tuned.items():
+        assert torch.allclose(merged[name], want, atol=1e-5), name
