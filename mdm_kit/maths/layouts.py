@@ -136,7 +136,13 @@ def counted_scratch_nbytes(k: int) -> int:
     return (k + 3) * FOLD_ROW * 8 + 3 * FOLD_ROW * 4
 
 
+def agreed_scratch_nbytes(k: int) -> int:
+    """Return the scratch memory (bytes) to add up k models' changes where enough agree."""
+    return (k + 3) * FOLD_ROW * 8 + 3 * FOLD_ROW * 4
+
+
 SWAPPED_SCRATCH_NBYTES = 2 * FOLD_ROW * 8 + 3 * FOLD_ROW * 4
+OUTDONE_SCRATCH_NBYTES = 3 * FOLD_ROW * 8 + 3 * FOLD_ROW * 4
 
 
 def vectors_scratch_nbytes(k: int) -> int:

@@ -7,6 +7,8 @@ large one into tiles:
     Spanning   Σ c_i x_i, the c_i found from inner products of the inputs
     Counting   a sum of changes that depends on how many models changed an element
     Swapping   each element drawn to another model by at most a given step
+    Outdoing   each element by the largest change of it
+    Agreeing   a weighted sum of changes, where enough models stand behind it
 
 The rules of matrix methods are sums that grow model by model, whatever their number:
 
@@ -183,6 +185,26 @@ class Swapping:
 
 
 @dataclass(frozen=True, slots=True)
+class Outdoing:
+    """base + `scale` d, d being the change of largest magnitude; of equal ones the last model's."""
+
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
+class Agreeing:
+    """base + `scale` D with D = Σ w_i d_i where `agree` models at least stand behind it, else base.
+
+    A model stands behind the D of an element where |d_i| is `tall` · |D - d_i| at least.
+    """
+
+    weights: tuple[float, ...]
+    tall: float
+    agree: float
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
 class Projecting:
     """base + `factor` c S_T, with S_1 = d_1 and S_t = S_{t-1} + P(d_t; S_{t-1}).
 
@@ -234,5 +256,5 @@ class Joining:
     passes: int = 1
 
 
-Rule = Masking | Spanning | Counting | Swapping
+Rule = Masking | Spanning | Counting | Swapping | Outdoing | Agreeing
 SumRule = Projecting | Covarying

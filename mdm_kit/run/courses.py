@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from mdm_kit.methods.rules import (
+    Agreeing,
     Counting,
     Covarying,
     Drawn,
     DrawnByRank,
     Joining,
     Masking,
+    Outdoing,
     Projecting,
     Spanning,
     SumRule,
@@ -17,6 +19,7 @@ from mdm_kit.planner.compat import is_compat
 from mdm_kit.planner.nodes import Apply, Write
 from mdm_kit.planner.ruling import rule_of
 from mdm_kit.run.adding import AddingCourse
+from mdm_kit.run.agreeing import AgreeingCourse
 from mdm_kit.run.compat import CompatCourse
 from mdm_kit.run.counting import CountingCourse
 from mdm_kit.run.course import Course
@@ -27,6 +30,7 @@ from mdm_kit.run.factored_sum import FactoredSum
 from mdm_kit.run.gridded import GridCourse
 from mdm_kit.run.joining import JoiningCourse
 from mdm_kit.run.masking import MaskingCourse
+from mdm_kit.run.outdoing import OutdoingCourse
 from mdm_kit.run.projecting import ProjectingCourse
 from mdm_kit.run.spanning import SpanningCourse
 from mdm_kit.run.summed_course import SummedCourse
@@ -61,6 +65,10 @@ def course_of(write: Write, seed: int, summing: Summing) -> Course | None:
         return SpanningCourse(write, rule, k, wide=wide)
     if isinstance(rule, Counting):
         return CountingCourse(write, rule, k, wide=wide)
+    if isinstance(rule, Outdoing):
+        return OutdoingCourse(write, rule)
+    if isinstance(rule, Agreeing):
+        return AgreeingCourse(write, rule)
     return SwappingCourse(write, rule)
 
 

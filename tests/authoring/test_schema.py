@@ -156,7 +156,7 @@ def wrong_and_right(spec: ParamSpec) -> Iterator[Any]:
     elif spec.type is bool:
         yield from (True, [False, True], "perhaps", {"filter": "x", "value": False})
     else:
-        inside = 0.5 if high is None else (low or 0.0) / 2 + high / 2
+        inside = max(0.5, low or 0.0) if high is None else (low or 0.0) / 2 + high / 2
         outside = [low - 1] if low is not None else []
         outside += [high + 1] if high is not None else []
         for value in (inside, *outside, "much"):

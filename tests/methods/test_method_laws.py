@@ -98,6 +98,9 @@ def test_one_model_at_full_weight_gives_itself(method: Method, dtype: torch.dtyp
 def test_permuting_the_models_changes_rounding_alone_exactly_where_promised(method: Method) -> None:
     k = n_models(method)
     given, weights = inputs(k, (50, 4), torch.float64), [0.3, 0.5, 0.9][:k]
+    if k > 1:
+        given[0][0] *= 8
+        given[1][0] = -given[0][0]  # the largest changes, and equal but for their signs
     plain = merged(method, params(method, k, weights), given)
     turned = merged(method, params(method, k, weights[::-1]), given[::-1])
     assert torch.allclose(plain, turned, rtol=1e-12, atol=1e-14) == method.order_free

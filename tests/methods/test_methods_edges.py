@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mdm_kit.methods.consensus import Params as ConsensusParams
 from mdm_kit.methods.linear import Params as LinearParams
 from mdm_kit.methods.linear import linear
 from mdm_kit.methods.passthrough import Params as PassParams
@@ -42,3 +43,9 @@ def test_task_arithmetic_normalizes_where_it_can() -> None:
 def test_passthrough_scales_only_where_told() -> None:
     assert passthrough.coefficients(PassParams()) == [1.0]
     assert passthrough.coefficients(PassParams(scale=(-0.5,))) == [-0.5]
+
+
+def test_consensus_of_more_models_than_there_are_is_none() -> None:
+    assert not ConsensusParams(weight=(1.0, 1.0), agree=2.0).problem()
+    assert "there are 2 models" in ConsensusParams(weight=(1.0, 1.0), agree=3.0).problem()
+    assert "whole number" in ConsensusParams(weight=(1.0, 1.0), agree=1.5).problem()

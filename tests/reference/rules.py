@@ -214,3 +214,24 @@ def ram(
         merged += torch.where(active[i] & (count == 1), strength * d[i], 0.0)
         merged += torch.where(active[i] & (count > 1), d[i] / count.clamp(min=1), 0.0)
     return merged
+
+
+def magmax(base: Tensor, models: Sequence[Tensor], scale: float) -> Tensor:
+    found = torch.zeros_like(base, dtype=torch.float64)
+    for d in deltas(base, models):
+        found = torch.where(d.abs() >= found.abs(), d, found)
+    return base.double() + scale * found
+
+
+def consensus_arithmetic(
+    base: Tensor,
+    models: Sequence[Tensor],
+    weights: Sequence[float],
+    tall: float,
+    agree: int,
+    scale: float,
+) -> Tensor:
+    d = torch.stack(deltas(base, models))
+    total = sum(w * x for w, x in zip(weights, d, strict=True))
+    needed = (d.abs() >= tall * (total - d).abs()).sum(0)
+    return base.double() + scale * torch.where(needed >= agree, total, 0.0)

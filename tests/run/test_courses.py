@@ -26,6 +26,8 @@ from mdm_kit.run.course import Course, Stage
         "slerp",
         "arcee_fusion",
         "nearswap",
+        "magmax",
+        "consensus",
     ],
 )
 @pytest.mark.parametrize("tile", [None, TILE])

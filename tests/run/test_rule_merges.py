@@ -27,6 +27,8 @@ EACH = {
     "multislerp": "weight: 0.5",
     "ram": "",
     "ramplus_tl": "",
+    "magmax": "",
+    "consensus": "weight: 0.5",
 }
 SHARED = {
     "sce": "select_topk: 0.3",
