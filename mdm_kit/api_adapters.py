@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mdm_kit.api import at_least_one
 from mdm_kit.api_models import opened, reference
 from mdm_kit.errors import UsageError
-from mdm_kit.words import ModelRef
+from mdm_kit.words import ModelRef, shown
 
 if TYPE_CHECKING:
     from mdm_kit.adapters.changes import Keeping
@@ -65,7 +65,7 @@ def extract_lora(
     check_output(Path(os.path.abspath(out)), overwrite=False)  # noqa: PTH100 -- not through links
     told = progress or Silent()
     with ExitStack() as until:
-        wanted = Wanted(keeping, save_modules, _named(model, "model"), _named(base, "base"))
+        wanted = Wanted(keeping, save_modules, _named(model, "model"), _base_named(base))
         fit = fitted(opened(model, "model", until), opened(base, "base", until))
         told.start(sum(t.nbytes for pair in fit.pairs for t in pair), 0)
         return extract_lora(fit, Path(out), wanted, workers, told.advance)
@@ -93,12 +93,25 @@ def _keeping(
     return Keeping(rank, energy or 1.0, max_rank, getattr(torch, dtype), seed)
 
 
+def _base_named(base: Model) -> Named:
+    named = _named(base, "base")
+    if isinstance(base, str | os.PathLike):
+        base = reference(base, "base")
+    if isinstance(base, ModelRef) and base.adapter is not None:
+        raise UsageError(
+            f"base {shown(str(base))}: a LoRA is put on a model, and this one has an adapter of "
+            "its own on it; merge that first and name the merged model"
+        )
+    return named
+
+
 def _named(model: Model, name: str) -> Named:
     from mdm_kit.adapters.config import Named
 
     if isinstance(model, str | os.PathLike):
         model = reference(model, name)
     if isinstance(model, ModelRef):
-        return Named(model.path, model.revision)
+        what = model.adapter or model
+        return Named(what.path, what.revision)
     origin = model.origin()
     return Named(origin.repo or origin.path or model.name, origin.commit)

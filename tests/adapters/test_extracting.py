@@ -237,6 +237,10 @@ def test_a_merge_takes_it_in(pair: Path) -> None:
     assert sorted(p.rank for p in found.pairs) == [1, 2, 3, 4]
     recipe = f"merge_method: passthrough\nmodels:\n  - model: {pair}/base+{pair}/lora\n"
     mdm_kit.merge(recipe, pair / "merged")
+    again = mdm_kit.extract_lora(f"{pair}/base+{pair}/lora", pair / "base", pair / "again", rank=4)
+    assert sorted(p.rank for p in again.pairs) == [1, 2, 3, 4]
+    with pytest.raises(UsageError, match="merge that first"):
+        mdm_kit.extract_lora(pair / "low", f"{pair}/base+{pair}/lora", pair / "more")
     merged = load_file(pair / "merged" / "model.safetensors")
     for name, want in tuned.items():
         assert torch.allclose(merged[name], want, atol=1e-5), name
