@@ -14,15 +14,20 @@ from mdm_kit.sources import is_repo_id
 
 _LOAD = """\
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
+from transformers import {made}
 
-model = AutoModelForCausalLM.from_pretrained(BASE)
+model = {made}.from_pretrained(BASE)
 model = PeftModel.from_pretrained(model, THIS_FOLDER)
 """
 
 
-def write_card(found: ExtractedLora, model: Named, base: Named, *, of_hub: bool) -> bytes:
-    """Return the bytes of README.md; paths of folders stay on this machine."""
+def write_card(
+    found: ExtractedLora, model: Named, base: Named, made: str, *, of_hub: bool
+) -> bytes:
+    """Return the bytes of README.md; paths of folders stay on this machine.
+
+    `made` is the base's class in transformers, where its config says one.
+    """
     fields: dict[str, object] = {"library_name": "peft", "tags": ["lora", "mdm-kit"]}
     if of_hub and is_repo_id(base.path):
         fields |= {"base_model": base.path, "base_model_relation": "adapter"}
@@ -44,7 +49,8 @@ def write_card(found: ExtractedLora, model: Named, base: Named, *, of_hub: bool)
             f"{len(left):,} changed tensors are not in it; they hold {found.share(left):.2%}."
         )
     text = " ".join(lines)
-    return f"---\n{front}---\n\n# LoRA\n\n{text}\n\n{fenced(_LOAD, 'python')}\n".encode()
+    load = _LOAD.format(made=made if made.isidentifier() else "AutoModelForCausalLM")
+    return f"---\n{front}---\n\n# LoRA\n\n{text}\n\n{fenced(load, 'python')}\n".encode()
 
 
 def _public(model: Named) -> str:

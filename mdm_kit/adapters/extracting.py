@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from mdm_kit.adapters.experts import expert_notes
 from mdm_kit.adapters.extracted import ExtractedLora, Other, Pair
 from mdm_kit.adapters.fitting import Fit, told
 from mdm_kit.adapters.modules import Modules
+from mdm_kit.adapters.naming import architecture
 from mdm_kit.adapters.writing import WEIGHTS_NAME, Factors, write_weights
 from mdm_kit.bundle.stage import Stage
 from mdm_kit.errors import OutputExists, RoomError, UsageError
@@ -85,31 +86,20 @@ def _written(
 ) -> ExtractedLora:
     modules = Modules(fit.base)
     spilled = stage.work / "factors"
-    others: list[Change] = []
-    pairs: list[Pair] = []
-    turned = False
-    with (
-        spilled.open("wb") as file,
-        contextlib.closing(changes(fit, modules, wanted.keeping, threads, advance)) as stream,
-    ):
+    with spilled.open("wb") as file:
         factors = Factors(file)
-        for change in stream:
-            pair = _added(change, factors)
-            if pair is not None:
-                pairs.append(pair)
-                turned |= change.linear is not None and change.linear.turned
-            elif change.changed:
-                others.append(change)
-        _check_found(pairs, others)
+        with contextlib.closing(changes(fit, modules, wanted.keeping, threads, advance)) as found:
+            pairs, others, turned = _taken(found, factors)
         whole = _whole(fit, modules, pairs, others) if wanted.save_modules else _Whole()
         for pair in pairs if whole.biases else ():
             bias = whole_change(fit, whole.biases[pair.tensor]).to(wanted.keeping.dtype)
             factors.add_bias(pair.module, bias)
     path = stage.model / WEIGHTS_NAME
     nbytes = write_weights(path, factors, spilled, whole.rows, fit.model.source)
+    base = fit.base.config or {}
     config = adapter_config(
         wanted.base,
-        fit.base.config or {},
+        base,
         pairs,
         sorted(modules.names),
         whole.modules,
@@ -119,7 +109,7 @@ def _written(
     )
     stage.put(CONFIG_NAME, json.dumps(config, indent=2, sort_keys=True).encode() + b"\n")
     asked = wanted.keeping.rank
-    found = ExtractedLora(
+    result = ExtractedLora(
         stage.out,
         tuple(pairs),
         tuple(_other(change, modules, whole) for change in others),
@@ -129,8 +119,28 @@ def _written(
         (*map(told, fit.notes), *expert_notes(pairs, modules.linear_names)),
     )
     of_hub = fit.base.source.origin().kind == "hub"
-    stage.put("README.md", write_card(found, wanted.model, wanted.base, of_hub=of_hub))
-    return found
+    card = write_card(result, wanted.model, wanted.base, architecture(base), of_hub=of_hub)
+    stage.put("README.md", card)
+    return result
+
+
+def _taken(found: Iterable[Change], factors: Factors) -> tuple[list[Pair], list[Change], bool]:
+    """Put factors on disk; return their pairs, other changes, and whether a weight is turned.
+
+    Raises `UsageError` where there are no factors.
+    """
+    pairs: list[Pair] = []
+    others: list[Change] = []
+    turned = False
+    for change in found:
+        pair = _added(change, factors)
+        if pair is not None:
+            pairs.append(pair)
+            turned |= change.linear is not None and change.linear.turned
+        elif change.changed:
+            others.append(change)
+    _check_found(pairs, others)
+    return pairs, others, turned
 
 
 def _added(change: Change, factors: Factors) -> Pair | None:

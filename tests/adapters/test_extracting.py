@@ -104,6 +104,10 @@ def test_what_is_no_linear_weight_is_named(pair: Path) -> None:
     assert config["modules_to_save"] is None
     assert config["task_type"] == "CAUSAL_LM"
     assert config["base_model_name_or_path"] == str(pair / "base")
+    card = (pair / "lora" / "README.md").read_text()
+    assert "What tuned changed of base, as a LoRA of rank 4 on 4 modules." in card
+    assert "LlamaForCausalLM.from_pretrained(BASE)" in card
+    assert str(pair) not in card
     again = mdm_kit.extract_lora(
         pair / "tuned", pair / "base", pair / "whole", rank=4, save_modules=True
     )
