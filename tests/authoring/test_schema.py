@@ -30,7 +30,7 @@ models:
     name: one
     parameters: {weight: 0.5, density: [0.2, 0.6]}
   - model: {path: a/two, revision: v1}
-  - model: {model: {path: ./b+c}, lora: a/lora}
+  - model: {model: {path: a/base}, lora: a/lora}
     parameters:
       weight: [{filter: mlp, value: [0, 0.5]}, {value: 0.5}]
       density: {filter: mlp, value: 0.5}
