@@ -13,6 +13,7 @@ from mdm_kit.methods.registry import methods
 from mdm_kit.planner.nodes import Apply, Delta, Fold, Product, Read, Write
 from mdm_kit.planner.survey import Survey, Surveyed
 from mdm_kit.sources.adapted import AdaptedSource
+from mdm_kit.sources.adapter_targets import Shift
 from mdm_kit.words import TensorInfo
 
 
@@ -91,5 +92,7 @@ def _product(one: object, base: Read, adapters: Mapping[str, _Adapter]) -> Produ
     change = targets.changed.get(info.name)
     if change is None:
         return Product(model, None)
+    if isinstance(change, Shift):
+        return None
     left, right = (Read(adapter.factors[t.name]) for t in (change.left, change.right))
     return Product(model, (left, right), change.turned, change.scale)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from mdm_kit.sources.adapter_config import ADAPTER_CONFIG, read_adapter_config
-from mdm_kit.sources.adapter_targets import targets_of
+from mdm_kit.sources.adapter_targets import Shift, targets_of
 from mdm_kit.sources.identity import digest_of
 from mdm_kit.sources.loan import Buffers
 from mdm_kit.words import DTYPES
@@ -135,7 +135,13 @@ class AdaptedSource:
             out.numpy()[:] = numbers(loan.view(), stored.dtype)
         finally:
             loan.release()
-        add_product(out, start // width, *self.factors(info.name))
+        change = self.targets.changed[info.name]
+        if isinstance(change, Shift):
+            held = numbers(self.adapter.read(change.vector), change.vector.dtype)
+            first = start // width
+            out.numpy()[:] += change.scale * held[first : first + len(out)]
+            return
+        add_product(out, start // width, *self.factors(info.name, change))
 
     def _stored(self, info: TensorInfo) -> tuple[Source, TensorInfo]:
         """Return the tensor as it is stored, without the adapter's change, and whose it is."""
@@ -152,7 +158,7 @@ class AdaptedSource:
         tensors = self.headers().tensors
         return {name: self._stored(tensors[name])[1].dtype for name in self.targets.changed}
 
-    def factors(self, tensor: str) -> tuple[Tensor, Tensor]:
+    def factors(self, tensor: str, change: LowRank) -> tuple[Tensor, Tensor]:
         """Return the change of a tensor as left (rows, rank) and right (rank, columns), its scale
         in the left one; float32, or float64 where the model's tensor is."""
         with self._lock:
@@ -161,7 +167,7 @@ class AdaptedSource:
                 self._factors.move_to_end(tensor)
                 return held
         wide = self.headers().tensors[tensor].dtype == "F64"
-        found = self._read_factors(self.targets.changed[tensor], wide=wide)
+        found = self._read_factors(change, wide=wide)
         with self._lock:
             self._factors[tensor] = found
             while len(self._factors) > _TENSORS_HELD:
@@ -206,7 +212,8 @@ class AdaptedSource:
             if info.name in self._announced:
                 return
             self._announced.add(info.name)
-        for factor in (change.left, change.right):
+        read = (change.vector,) if isinstance(change, Shift) else (change.left, change.right)
+        for factor in read:
             self.adapter.expect(factor, 0, factor.nbytes)
 
     def _owner(self, file: str) -> Source:

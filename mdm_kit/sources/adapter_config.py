@@ -27,7 +27,6 @@ _KINDS: dict[str, str] = {
     "use_dora": "DoRA, which scales every row by its norm",
     "use_qalora": "QA-LoRA, which adapts groups of inputs",
     "use_bdlora": "block-diagonal LoRA",
-    "lora_bias": "a bias of its own beside B",
     "layer_replication": "copies of layers",
     "trainable_token_indices": "tokens of its own",
     "target_parameters": "parameters adapted without their module",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _PREFIX = "base_model.model."
 _FACTOR = re.compile(r"(.+)\.lora_(embedding_)?([AB])(?:\.default)?(?(2)|\.weight)")
+_BIAS = re.compile(r"(.+)\.lora_B(?:\.default)?\.bias")
 _OWN_NAME = re.compile(r"\.(?:base_layer|modules_to_save(?:\.default)?|original_module)(?=\.)")
 """What PEFT puts between a module and its tensor where it has wrapped the module."""
 
@@ -51,14 +52,27 @@ class LowRank:
 
 
 @dataclass(frozen=True, slots=True)
+class Shift:
+    """The change scale · vector of a stored bias, which LoRA has where B has a bias."""
+
+    vector: TensorInfo
+    scale: float
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes the vector has in its file."""
+        return self.vector.nbytes
+
+
+@dataclass(frozen=True, slots=True)
 class Targets:
-    """What an adapter does to a model's tensors, by name: take the place of them, add a product.
+    """What an adapter does to a model's tensors, by name: take the place of them, add something.
 
     To a tensor that is `replaced` and `changed` the product is added behind: an embedding is saved
     with its adapter where it was made larger.
     """
 
-    changed: Mapping[str, LowRank]
+    changed: Mapping[str, LowRank | Shift]
     replaced: Mapping[str, TensorInfo]
 
 
@@ -73,8 +87,9 @@ def targets_of(
     Raises `SourceError` for tensors of other kinds of adapters, `IntegrityError` for an adapter
     that contradicts itself, `MisfitError` for one that does not fit the model.
     """
-    pairs, whole = _sorted(name, adapter)
+    pairs, biases, whole = _sorted(name, adapter)
     wanted = [f"{module}.weight" for module in pairs] + list(whole)
+    wanted += [f"{module}.bias" for module in biases]
     called = _called(name, wanted, model)
     replaced = {called[key]: info for key, info in whole.items()}
     stored = {}
@@ -86,10 +101,13 @@ def targets_of(
         for module, pair in pairs.items()
         if not pair.embedding
     )
-    changed = {
+    changed: dict[str, LowRank | Shift] = {
         stored[module].name: _low_rank(name, config, module, pair, stored[module], turned)
         for module, pair in pairs.items()
     }
+    for module, info in biases.items():
+        bias = model[called[f"{module}.bias"]]
+        changed[bias.name] = _shift(name, config, module, info, bias)
     return Targets(changed, replaced)
 
 
@@ -102,16 +120,19 @@ class _Pair:
 
 def _sorted(
     name: str, adapter: Mapping[str, TensorInfo]
-) -> tuple[dict[str, _Pair], dict[str, TensorInfo]]:
-    """Return pairs of factors by module, and whole tensors by name."""
+) -> tuple[dict[str, _Pair], dict[str, TensorInfo], dict[str, TensorInfo]]:
+    """Return pairs of factors and biases of B by module, and whole tensors by name."""
     factors: dict[str, dict[str, TensorInfo]] = {}
     embeddings = set()
+    biases = {}
     whole: dict[str, TensorInfo] = {}
     odd = []
     for key, info in adapter.items():
         own = key.removeprefix(_PREFIX)
-        factor = _FACTOR.fullmatch(own)
-        if own == key or (factor is None and "lora_" in own):
+        factor, bias = _FACTOR.fullmatch(own), _BIAS.fullmatch(own)
+        if bias is not None and own != key:
+            biases[bias[1]] = info
+        elif own == key or (factor is None and "lora_" in own):
             odd.append(key)
         elif factor is None:
             whole[_OWN_NAME.sub("", own)] = info
@@ -135,7 +156,8 @@ def _sorted(
         )
     if not adapter:
         raise IntegrityError(f"{at(name, ADAPTER_WEIGHTS)}: holds no tensor; get it again")
-    return {m: _Pair(f["A"], f["B"], m in embeddings) for m, f in factors.items()}, whole
+    pairs = {m: _Pair(f["A"], f["B"], m in embeddings) for m, f in factors.items()}
+    return pairs, biases, whole
 
 
 def _called(name: str, wanted: Collection[str], model: Mapping[str, TensorInfo]) -> dict[str, str]:
@@ -184,6 +206,19 @@ def _lies(pair: _Pair, shape: tuple[int, ...]) -> tuple[bool, bool]:
     """Return whether B·A fits a stored tensor as it is, and whether it does transposed."""
     product = (*pair.b.shape[:1], *pair.a.shape[1:2])
     return product == shape, product[::-1] == shape
+
+
+def _shift(
+    name: str, config: AdapterConfig, module: str, info: TensorInfo, bias: TensorInfo
+) -> Shift:
+    """Return a bias's change, checked against the bias."""
+    if info.shape != bias.shape or not (DTYPES[info.dtype].merges and DTYPES[bias.dtype].merges):
+        raise MisfitError(
+            f"{at(name, ADAPTER_WEIGHTS, info.name)}: expected a change of {shown(module)}'s bias "
+            f"{list(bias.shape)} {bias.dtype}, found {list(info.shape)} {info.dtype}; was the "
+            "adapter trained on another model?"
+        )
+    return Shift(info, config.scale_of(module))
 
 
 def _low_rank(

@@ -48,7 +48,6 @@ CONFIGS: dict[str, tuple[dict[str, Any], int, str]] = {
     "no kind": ({"peft_type": None}, 5, "found None"),
     "DoRA": ({"use_dora": True}, 5, "found DoRA"),
     "QA-LoRA": ({"use_qalora": True}, 5, "QA-LoRA"),
-    "biases of its own": ({"lora_bias": True}, 5, "lora_bias"),
     "copied layers": ({"layer_replication": [[0, 2]]}, 5, "copies of layers"),
     "tokens": ({"trainable_token_indices": [3]}, 5, "tokens of its own"),
     "parameters": ({"target_parameters": ["w"]}, 5, "target_parameters"),
@@ -146,6 +145,11 @@ EDITS: dict[str, tuple[Callable[[Tensors], object], int, str]] = {
         lambda t: t.update({f"{Q}.lora_A.weight": torch.ones((2, 8), dtype=torch.int8)}),
         5,
         "expected floating numbers, found I8",
+    ),
+    "a bias of nothing": (
+        lambda t: t.update({f"{Q}.lora_B.bias": torch.ones(8)}),
+        3,
+        "'model.layers.0.self_attn.q_proj.bias', which the model does not have",
     ),
     "nothing": (lambda t: t.clear(), 4, "holds no tensor"),
     "names to colour": (

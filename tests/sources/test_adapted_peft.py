@@ -37,6 +37,10 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "turned": ("gpt2", {"r": 2, "target_modules": ["c_attn", "c_proj", "c_fc"]}),
     "biases": ("gpt2", {"r": 2, "target_modules": ["c_attn"], "bias": "lora_only"}),
     "all biases": ("gpt2", {"r": 2, "target_modules": ["c_fc"], "bias": "all"}),
+    "a bias beside B": (
+        "gpt2",
+        {"r": 2, "lora_alpha": 6, "target_modules": ["c_attn", "c_fc"], "lora_bias": True},
+    ),
     "turned embeddings": ("gpt2", {"r": 2, "target_modules": ["wpe", "c_attn"]}),
     "encoder": ("bert", {"r": 2, "target_modules": ["query", "dense"]}),
 }
