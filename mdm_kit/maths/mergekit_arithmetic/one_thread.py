@@ -17,13 +17,16 @@ _before = 1
 def one_thread() -> Iterator[None]:
     """Let torch's operations in this thread take no help, then as much as before.
 
-    torch keeps the number by thread, and a copy of the last one set for threads that are new to it.
-    The copy is only looked at when nobody is inside, so that it is never one of ours.
+    torch keeps the number by thread, and a copy of the last one set, which a thread takes over when
+    it first asks or computes. A new thread is made to ask before its number is set: else it would
+    take the copy over inside, and that may be another thread's that leaves. The copy is only
+    remembered when nobody is inside, so that it is never one of ours.
     """
     global _inside, _before  # noqa: PLW0603 -- torch's number is the process's too
     with _lock:
+        now = torch.get_num_threads()
         if not _inside:
-            _before = torch.get_num_threads()
+            _before = now
         _inside += 1
         torch.set_num_threads(1)
     try:
