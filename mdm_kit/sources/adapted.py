@@ -10,23 +10,22 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from dataclasses import replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from mdm_kit.sources.adapter_config import ADAPTER_CONFIG, read_adapter_config
 from mdm_kit.sources.adapter_targets import Shift, targets_of
 from mdm_kit.sources.identity import digest_of
 from mdm_kit.sources.loan import Buffers
+from mdm_kit.sources.wrapped import WrappedSource
 from mdm_kit.words import DTYPES
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from torch import Tensor
 
     from mdm_kit.sources.adapter_config import AdapterConfig
     from mdm_kit.sources.adapter_targets import LowRank, Targets
     from mdm_kit.sources.loan import Loan
-    from mdm_kit.sources.seam import Checkpoint, Origin, Source, Standing
+    from mdm_kit.sources.seam import Checkpoint, Origin, Source
     from mdm_kit.sources.streams import Streams
     from mdm_kit.words import TensorInfo
 
@@ -34,7 +33,7 @@ _TENSORS_HELD = 8
 """Tensors whose factors stay in memory: as many as are worked on at once, and more."""
 
 
-class AdaptedSource:
+class AdaptedSource(WrappedSource):
     """A source with an adapter on it. See `seam.Source`."""
 
     def __init__(self, name: str, model: Source, adapter: Source, *, owned: bool = True) -> None:
@@ -42,10 +41,9 @@ class AdaptedSource:
 
         Nothing is read yet.
         """
-        self.model = model
+        super().__init__(model, owned=owned)
         self.adapter = adapter
         self._name = name
-        self._owned = owned
         self._lock = threading.Lock()
         self._config: AdapterConfig | None = None
         self._targets: Targets | None = None
@@ -58,6 +56,11 @@ class AdaptedSource:
     def name(self) -> str:
         """The name the recipe gives the model."""
         return self._name
+
+    @property
+    def model(self) -> Source:
+        """What the adapter is put on."""
+        return self.stored
 
     @property
     def config(self) -> AdapterConfig:
@@ -229,29 +232,9 @@ class AdaptedSource:
         """Return the sha256 (hex) of a weight file of the model or of the adapter."""
         return self._owner(file).file_digest(file)
 
-    def side_files(self) -> tuple[str, ...]:
-        """Return the model's side files."""
-        return self.model.side_files()
-
-    def side_file(self, name: str) -> bytes | None:
-        """Return a side file's bytes, as the model has it."""
-        return self.model.side_file(name)
-
-    def side_digest(self, name: str) -> str | None:
-        """Return a digest of a side file, as the model has it."""
-        return self.model.side_digest(name)
-
     def origin(self) -> Origin:
         """Return where the model lives, and where the adapter does."""
         return replace(self.model.origin(), adapter=self.adapter.origin())
-
-    def standing(self) -> Standing | None:
-        """Return what the Hub says of the model's repository."""
-        return self.model.standing()
-
-    def stated_bases(self) -> tuple[str, ...]:
-        """Return the models its card says it was made from."""
-        return self.model.stated_bases()
 
     def witness(self) -> str:
         """Return a digest that changes when model or adapter change on this machine."""
@@ -270,21 +253,7 @@ class AdaptedSource:
         """Close the adapter, and the model if it is owned."""
         self._factors.clear()
         self.adapter.close()
-        if self._owned:
-            self.model.close()
-
-    def __enter__(self) -> Self:
-        """Return the source itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the source."""
-        self.close()
+        super().close()
 
 
 def adapted(source: Source) -> AdaptedSource | None:

@@ -9,32 +9,31 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mdm_kit.sources.loan import Buffers, Loan
 from mdm_kit.sources.row_map import PADDING
 from mdm_kit.sources.rows import numbers
+from mdm_kit.sources.wrapped import WrappedSource
 from mdm_kit.words import DTYPES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
     from numpy.typing import NDArray
 
     from mdm_kit.sources.row_filling import AlignedTensor
     from mdm_kit.sources.row_map import Run
-    from mdm_kit.sources.seam import Checkpoint, Origin, Source, Standing
-    from mdm_kit.sources.streams import Streams
+    from mdm_kit.sources.seam import Checkpoint, Source
     from mdm_kit.words import TensorInfo
 
 _CHUNK = 1 << 20
 """Elements that a mean over all rows takes at once."""
 
 
-class AlignedSource:
+class AlignedSource(WrappedSource):
     """A source with some tensors aligned. See `seam.Source`."""
 
     def __init__(
@@ -44,17 +43,11 @@ class AlignedSource:
 
         The sources that rows of other models come from must be open as long as this one.
         """
-        self.stored = source
+        super().__init__(source, owned=owned)
         self._tensors = dict(tensors)
-        self._owned = owned
         self._buffers = Buffers()
         self._lock = threading.Lock()
         self._means: dict[str, NDArray[np.float64]] = {}
-
-    @property
-    def name(self) -> str:
-        """The name the recipe gives the model."""
-        return self.stored.name
 
     def headers(self) -> Checkpoint:
         """Return the headers with the aligned tensors as they are offered; files as stored."""
@@ -99,10 +92,6 @@ class AlignedSource:
             for tensor in self._tensors.values()
             for rows in tensor.origins
         )
-
-    def fetch_through(self, streams: Streams | None) -> None:
-        """Read what is far through `streams`; other models are told by themselves."""
-        self.stored.fetch_through(streams)
 
     def expect(self, info: TensorInfo, start: int, nbytes: int) -> None:
         """Announce a `lend` with these arguments: what it reads of every model."""
@@ -166,71 +155,13 @@ class AlignedSource:
             total += rows[chosen].sum(axis=0, dtype=np.float64)
         return total / max(1, int(real.sum()))
 
-    def seen_digest(self, file: str) -> str | None:
-        """Return the sha256 (hex) of a far file all of whose bytes came by, else None."""
-        return self.stored.seen_digest(file)
-
-    def side_files(self) -> tuple[str, ...]:
-        """Return the model's side files."""
-        return self.stored.side_files()
-
-    def side_file(self, name: str) -> bytes | None:
-        """Return a side file's bytes, as the model has it."""
-        return self.stored.side_file(name)
-
-    def side_digest(self, name: str) -> str | None:
-        """Return a digest of a side file, as the model has it."""
-        return self.stored.side_digest(name)
-
-    def origin(self) -> Origin:
-        """Return where the model lives."""
-        return self.stored.origin()
-
-    def standing(self) -> Standing | None:
-        """Return what the Hub says of the model's repository."""
-        return self.stored.standing()
-
-    def stated_bases(self) -> tuple[str, ...]:
-        """Return the models its card says it was made from."""
-        return self.stored.stated_bases()
-
-    def witness(self) -> str:
-        """Return a digest that changes when the model changes on this machine."""
-        return self.stored.witness()
-
-    def fingerprint(self) -> str:
-        """Return the identity of the model as it is stored."""
-        return self.stored.fingerprint()
-
-    def content_fingerprint(self) -> str:
-        """Return what `fingerprint` is for a folder with the same weight files."""
-        return self.stored.content_fingerprint()
-
-    def file_digest(self, file: str) -> str:
-        """Return the sha256 (hex) of a stored weight file."""
-        return self.stored.file_digest(file)
-
     def close(self) -> None:
         """Remove copies, and close the model if it is owned."""
         for tensor in self._tensors.values():
             for rows in tensor.origins:
                 if rows is not None:
                     rows.close()
-        if self._owned:
-            self.stored.close()
-
-    def __enter__(self) -> Self:
-        """Return the source itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the source."""
-        self.close()
+        super().close()
 
 
 def as_stored(source: Source) -> Source:
