@@ -27,6 +27,11 @@ CASES: dict[str, tuple[str, str, Join]] = {
     "iso_c": ("iso_c", "", spectral.iso_c),
     "iso_cts": ("iso_cts", "", lambda d: spectral.iso_cts(d, 0.8)),
     "half common": ("iso_cts", "common: 0.5", lambda d: spectral.iso_cts(d, 0.5)),
+    "nullspace": ("nullspace", "", lambda d: spectral.nullspace(d, 128, 1.0)),
+    "by rank": ("nullspace", "rank: 3", lambda d: spectral.nullspace(d, 3, 1.0)),
+    "by energy": ("nullspace", "energy: 0.4", lambda d: spectral.nullspace(d, 128, 0.4)),
+    "svc": ("svc", "", lambda d: spectral.svc(d[0], d[1:], 0.1)),
+    "svc at 1": ("svc", "floor: 1", lambda d: spectral.svc(d[0], d[1:], 1.0)),
     "tsv_m": ("tsv_m", "", spectral.tsv_m),
 }
 """By name: a method, its settings, and its reference on weighed changes (out, in)."""

@@ -65,8 +65,11 @@ def nullspace(deltas: Sequence[Matrix], rank: int, energy: float) -> Matrix:
     total = deltas[0].copy()
     for d in deltas[1:]:
         _, s, vt = svd(total)
-        share = np.cumsum(s * s) / np.sum(s * s)
-        r = min(rank, int(np.sum(share < energy * (1 - 1e-12))) + 1, len(s))
+        reached = 0.0
+        r = 0
+        while r < min(rank, len(s)) and (energy >= 1 or reached < energy):
+            reached += s[r] ** 2 / np.sum(s * s)
+            r += 1
         total = total + d - (d @ vt[:r].T) @ vt[:r]
     return total
 

@@ -11,13 +11,14 @@ from far_models import far
 from fused_maps import MODELS, recipe, write_fused
 from joint import WEIGHTS, has_weights, joint_recipe
 from merged_families import manifest_of
+from staged import content, filled, one_by_one
 
 import mdm_kit
 from mdm_kit import Addition
 from mdm_kit.errors import NotFiniteError, RecipeError, UsageError
 from mdm_kit.planner.maps import map_rule, merged_nbytes
 
-METHODS = ("iso_c", "iso_cts", "tsv_m")
+METHODS = ("iso_c", "iso_cts", "nullspace", "svc", "tsv_m")
 
 
 @pytest.mark.parametrize("kind", ["llama", "odd"])
@@ -94,3 +95,41 @@ def test_a_joint_method_has_no_sums_to_keep(tmp_path: Path) -> None:
     text = joint_recipe(tmp_path, METHODS[0], [1, 2], more="ledger: {keep: state}")
     with pytest.raises(RecipeError, match="has none"):
         mdm_kit.merge(text, tmp_path / "out")
+
+
+IN_STAGES = """name: merged
+merge_method: {method}
+base_model: BASE
+models:
+- model: M1
+  parameters: {{weight: 0.7}}
+- model: M2
+  parameters: {{weight: 1.3}}
+- model: M3
+  parameters: {{weight: 0.4}}
+dtype: float32
+---
+merge_method: svc
+base_model: BASE
+models:
+- model: merged
+- model: M1
+- model: M2
+- model: M3
+dtype: float32
+"""
+
+
+@pytest.mark.parametrize("method", ["task_arithmetic", "tsv_m"])
+def test_a_merge_is_calibrated_in_the_document_behind_it(tmp_path: Path, method: str) -> None:
+    """One made as it is read, one that is written before; without a model, as without it at all."""
+    write_growing(tmp_path, "odd", 3)
+    text = filled(tmp_path, IN_STAGES.format(method=method))
+    mdm_kit.merge(text, tmp_path / "out", threads=2)
+    apart = one_by_one(text, tmp_path / "apart", threads=1)
+    assert content(tmp_path / "out") == content(apart)
+    lines = f"- model: {tmp_path}/m2\n"
+    without = text.replace(f"{lines}  parameters: {{weight: 1.3}}\n", "").replace(lines, "")
+    mdm_kit.unmerge(tmp_path / "out", tmp_path / "left", ["m2"])
+    mdm_kit.merge(without, tmp_path / "never")
+    assert content(tmp_path / "left") == content(tmp_path / "never")
