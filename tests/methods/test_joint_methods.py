@@ -86,3 +86,13 @@ def test_svc_counts_what_all_models_say_once(shape: tuple[int, int]) -> None:
     assert_same(joined("svc", [3 * change, change, change, change]), change)
     ours = apart(shape, 3, 2)
     assert_same(joined("svc", [ours[0] + ours[1] + ours[2], *ours]), ours[0] + ours[1] + ours[2])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("side", ["output", "input"])
+def test_knots_averages_what_agrees_in_the_common_basis(shape: tuple[int, int], side: str) -> None:
+    """Of models that go the same way the mean is left; one that does nothing has no say."""
+    (change,) = random(shape, 1)
+    assert_same(joined("knots", [change, 3 * change], side=side), 2 * change)
+    assert_same(joined("knots", [change, torch.zeros_like(change)], side=side), change)
+    assert not joined("knots", [change, change], side=side, density=(0.0, 0.0)).any()

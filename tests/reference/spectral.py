@@ -92,7 +92,8 @@ def knots(deltas: Sequence[Matrix], weights: Sequence[float], density: float) ->
     u, s, vt = svd(np.hstack(deltas))
     parts = np.split(vt, len(deltas), axis=1)
     total, count = np.zeros_like(parts[0]), np.zeros_like(parts[0])
-    trimmed = [trim(p, density) for p in parts]
+    dust = DEAD * np.abs(vt).max(initial=0)
+    trimmed = [np.where(np.abs(p) < dust, 0, trim(p, density)) for p in parts]
     sign = np.where(sum(w * p for w, p in zip(weights, trimmed, strict=True)) >= 0, 1.0, -1.0)
     for w, p in zip(weights, trimmed, strict=True):
         agrees = np.sign(w * p) == sign

@@ -18,7 +18,7 @@ from mdm_kit import Addition
 from mdm_kit.errors import NotFiniteError, RecipeError, UsageError
 from mdm_kit.planner.maps import map_rule, merged_nbytes
 
-METHODS = ("iso_c", "iso_cts", "nullspace", "svc", "tsv_m")
+METHODS = ("iso_c", "iso_cts", "knots", "nullspace", "svc", "tsv_m")
 
 
 @pytest.mark.parametrize("kind", ["llama", "odd"])
