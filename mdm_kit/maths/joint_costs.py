@@ -27,8 +27,11 @@ def spectrum_flops(long: int, short: int) -> float:
 
 
 def spectrum_nbytes(long: int, short: int) -> int:
-    """Return the memory of a spectrum: squares, one of them the first step's, and blocks."""
-    return 8 * ((SQUARES + 1) * short**2 + 3 * min(LINES, long) * short)
+    """Return the memory of a spectrum: squares while eigenvectors are found, else blocks of lines.
+
+    One square more than one step takes, for what the first step has found is there in the second.
+    """
+    return 8 * max((SQUARES + 1) * short**2, 3 * short**2 + 3 * min(LINES, long) * short)
 
 
 def isotropic_cost(n_out: int, n_in: int, n: int) -> JointCost:
@@ -112,8 +115,9 @@ def knots_cost(n_out: int, n_in: int, n: int) -> JointCost:
     """Return what `maths.knots.knotted` takes: all changes, and five arrays to elect in."""
     long, short = max(n_out, n * n_in), min(n_out, n * n_in)
     common = n_out * short if n * n_in < n_out else 0
+    electing = 8 * (5 * n_in * short + short**2)
     return JointCost(
-        8 * (n * n_out * n_in + 5 * n_in * short + common) + spectrum_nbytes(long, short),
+        8 * (n * n_out * n_in + common) + max(spectrum_nbytes(long, short), electing),
         spectrum_flops(long, short) + 2 * long * short**2 + 2 * n_out * n_in * short,
         short,
     )

@@ -7,8 +7,9 @@ t_ri = <S_r v_rᵀ, u_rᵀ d_i> / |u_rᵀ d_i|² each linear map changes by U di
 and 8, Algorithm 1; `floor` is their α). Tensors that hold no linear map keep the merge's change.
 The result is W_base + λ times that.
 
-A model without a part in u_r has no t_ri and counts as 1, which changes nothing. Where `floor` is
-below 1, directions in which models cancel are made stronger, up to 1 / floor times.
+A model without a part in u_r has no t_ri and counts as 1: neither too much of it is there, nor too
+little. Where `floor` is below 1, directions in which models cancel are made stronger, up to
+1 / floor times.
 
 Where not to use: a first model that is no merge of the others; after iso_c or iso_cts, whose equal
 singular values leave u_r to chance; on a merge that is no document of the same recipe, if a model
