@@ -19,12 +19,12 @@ from torch import Tensor
 
 from mdm_kit.errors import NotFiniteError
 from mdm_kit.maths.changes import Changes, Lines, seen
-from mdm_kit.maths.singular import Singular, singular_of, write_left
+from mdm_kit.maths.singular import Singular, cut_at, singular_of, write_left
 from mdm_kit.maths.spectrum import NEGLIGIBLE
 from mdm_kit.maths.strips import spans
 
 
-def calibrated(changes: Changes, floor: float) -> Tensor:
+def calibrated(changes: Changes, floor: float, tail_tol: float | None) -> Tensor:
     """Return U diag(γ S) Vᵀ (out, in) float64, in one pass, where D is the first of the changes.
 
     There are two changes at least, and `floor` is above zero. Raises `NotFiniteError` where one of
@@ -34,7 +34,7 @@ def calibrated(changes: Changes, floor: float) -> Tensor:
     every = iter(changes)
     first = next(every)
     merged, turned = seen(first), first.rows < first.columns
-    found = singular_of(merged)
+    found = singular_of(merged, cut_at(tail_tol, changes.edges[:1]))
     room = torch.empty(merged.long, merged.short, dtype=torch.float64)
     left = room[:, : len(found.values)]
     write_left(merged, found, left)

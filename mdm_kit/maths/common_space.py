@@ -17,9 +17,8 @@ from mdm_kit.maths.changes import Changes, Held, seen
 from mdm_kit.maths.complement import without_long, without_short
 from mdm_kit.maths.covariance import Change
 from mdm_kit.maths.frames import Frame
-from mdm_kit.maths.isotropic import summed
-from mdm_kit.maths.singular import Singular, singular_of
-from mdm_kit.maths.spectrum import NEGLIGIBLE
+from mdm_kit.maths.isotropic import summed, weighed
+from mdm_kit.maths.singular import Cut, Singular, cut_at, singular_of
 from mdm_kit.maths.strips import spans
 
 
@@ -32,22 +31,26 @@ def own_directions(short: int, n: int, common: float) -> int:
     return min(round((short - math.floor(short * common)) / n), short // n)
 
 
-def common_and_own(changes: Changes, weights: Sequence[float], common: float) -> Tensor:
+def common_and_own(
+    changes: Changes, weights: Sequence[float], common: float, tail_tol: float | None
+) -> Tensor:
     """Return M (out, in) float64, in two passes; zeros where every change is zero.
 
-    What is below 1e-7 of a change is no direction of its own. Raises `NotFiniteError` where a
-    change is not finite.
+    What is dead beside the whole of a change is no direction of its own. Raises `NotFiniteError`
+    where a change is not finite.
     """
     total = summed(changes, weights)
-    n = len(changes)
+    n, edges = len(changes), weighed(changes, weights)
     own = own_directions(total.short, n, common)
-    shared = singular_of(total).first(total.short - n * own)
+    shared = singular_of(total, cut_at(tail_tol, edges)).first(total.short - n * own)
     # The sum makes way for its own vectors, and these in the end for M: there is room for all.
     frame = Frame(total.values, total.short, turned=total.turned)
     frame.add(total, shared)
-    for change, weight in zip(changes, weights, strict=True):
+    for change, weight, edge in zip(changes, weights, edges, strict=True):
         rest, size = _foreign(change, weight, frame.left[:, : len(shared.values)], shared)
-        frame.add(rest, singular_of(rest, least=NEGLIGIBLE * size).first(own))
+        cut = cut_at(tail_tol, [edge])
+        cut = Cut(least=max(cut.share * size, cut.least))
+        frame.add(rest, singular_of(rest, cut).first(own))
     return frame.joined(lambda values: values.mean().expand_as(values))
 
 

@@ -2,7 +2,8 @@
 
 [d_1 | .. | d_N] = U S [V_1ᵀ | .. | V_Nᵀ]; the V_i are trimmed, elected and averaged element by
 element, and U S takes the result back (Stoica et al. 2024, Model merging with SVD to tie the Knots,
-arXiv:2410.19735). Directions below 1e-7 of the largest are left out.
+arXiv:2410.19735). Directions that are zero, or rounding, are left
+out.
 """
 
 from __future__ import annotations
@@ -14,28 +15,33 @@ import torch
 from torch import Tensor
 
 from mdm_kit.maths.changes import Changes, Columns
-from mdm_kit.maths.singular import singular_of, write_left
+from mdm_kit.maths.singular import cut_at, singular_of, write_left
 from mdm_kit.maths.spectrum import NEGLIGIBLE
 from mdm_kit.maths.strips import spans
 
 
 def knotted(
-    changes: Changes, weights: Sequence[float], densities: Sequence[float], *, normalize: bool
+    changes: Changes,
+    weights: Sequence[float],
+    densities: Sequence[float],
+    *,
+    normalize: bool,
+    tail_tol: float | None,
 ) -> Tensor:
     """Return U S times the merged V (out, in) float64, in one pass, with all changes in memory.
 
     Raises `NotFiniteError` where a change is not finite.
     """
-    stacked = _stacked(changes)
+    stacked, cut = _stacked(changes), cut_at(tail_tol, changes.edges)
     n_out = stacked.shape[1]
     n_in = len(stacked) // len(changes)
     if len(stacked) >= n_out:
-        found = singular_of(Columns(stacked))
+        found = singular_of(Columns(stacked), cut)
         own = stacked[:, : len(found.values)]  # the changes make way for what they are in the basis
         write_left(Columns(stacked), found, own)
         common = found.vectors.mT
     else:
-        found = singular_of(Columns(stacked.mT))
+        found = singular_of(Columns(stacked.mT), cut)
         own = found.vectors.mT
         common = torch.empty(n_out, len(found.values), dtype=torch.float64)
         write_left(Columns(stacked.mT), found, common)

@@ -14,22 +14,31 @@ from torch import Tensor
 
 from mdm_kit.maths.changes import Changes, Held, seen
 from mdm_kit.maths.complement import without_long, without_short
-from mdm_kit.maths.singular import Singular, singular_of, write_left
+from mdm_kit.maths.isotropic import weighed
+from mdm_kit.maths.singular import Singular, cut_at, singular_of, write_left
 
 
-def filtered(changes: Changes, weights: Sequence[float], *, rank: int, energy: float) -> Tensor:
+def filtered(
+    changes: Changes,
+    weights: Sequence[float],
+    *,
+    rank: int,
+    energy: float,
+    tail_tol: float | None,
+) -> Tensor:
     """Return S_T (out, in) float64, in one pass.
 
     Raises `NotFiniteError` where a sum that another change joins is not finite.
     """
     total: Held | None = None
-    for change, weight in zip(changes, weights, strict=True):
+    edges = weighed(changes, weights)
+    for i, (change, weight) in enumerate(zip(changes, weights, strict=True)):
         lines = seen(change, weight)
         if total is None:
             total = Held(change.rows, change.columns)
             total.add(lines)
             continue
-        kept = _protected(singular_of(total), rank, energy)
+        kept = _protected(singular_of(total, cut_at(tail_tol, edges[:i])), rank, energy)
         if total.turned:  # then input features are the longer side's
             left = torch.empty(total.long, len(kept.values), dtype=torch.float64)
             write_left(total, kept, left)

@@ -8,8 +8,9 @@ basis of inputs. Tensors that hold no linear map get the mean of the w_i d_i. Th
 W_base + λ times that.
 
 Trimming goes by map, where the paper's goes over the whole model. Elements as large as the last
-that is kept stay, too. Directions, and elements, below 1e-7 of the largest are left out. A map with
-more outputs than any hidden layer has, a vocabulary's head, is taken with `side: input`.
+that is kept stay, too. Directions that are zero, or no more than what rounding of the stored
+weights makes (`tail_tol`), are left out, and elements below 1e-7 of the largest. A map with more
+outputs than any hidden layer has, a vocabulary's head, is taken with `side: input`.
 
 Where not to use: full fine-tunes of wide models, for the Gram matrix has as many rows as a map has
 outputs (see mdm-kit plan for memory and time; `side: input` is cheaper for wide feed-forward
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING
 from mdm_kit.maths.joint_costs import knots_cost
 from mdm_kit.maths.matrix import Matrix
 from mdm_kit.methods.contract import PerModel, choice, joint_method, per_model, shared
-from mdm_kit.methods.joint import JointParams, mean_change
+from mdm_kit.methods.joint import JointParams, mean_change, tolerance
 from mdm_kit.methods.rules import Joining
 
 if TYPE_CHECKING:
@@ -54,11 +55,16 @@ class Params(JointParams):
 
 
 def _join(
-    changes: Changes, weights: Sequence[float], densities: Sequence[float], *, normalize: bool
+    changes: Changes,
+    weights: Sequence[float],
+    densities: Sequence[float],
+    *,
+    normalize: bool,
+    tail_tol: float | None,
 ) -> Tensor:
     from mdm_kit.maths.knots import knotted  # plans need no torch
 
-    return knotted(changes, weights, densities, normalize=normalize)
+    return knotted(changes, weights, densities, normalize=normalize, tail_tol=tail_tol)
 
 
 @joint_method("knots", others=mean_change, params=Params, base="origin", order_free=True)
@@ -66,5 +72,11 @@ def knots(p: Params, matrices: tuple[Matrix, ...]) -> Joining:
     """Return the rule of a tensor that holds these linear maps."""
     turns = [p.side == "input" or m.n_out > MOST_OUTPUTS for m in matrices]
     matrices = tuple(m.transposed if t else m for m, t in zip(matrices, turns, strict=True))
-    join = partial(_join, weights=p.weight, densities=p.density, normalize=p.normalize)
+    join = partial(
+        _join,
+        weights=p.weight,
+        densities=p.density,
+        normalize=p.normalize,
+        tail_tol=tolerance(p.tail_tol),
+    )
     return Joining(matrices, join, knots_cost, p.lambda_)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from mdm_kit.maths.joint_costs import null_space_cost
 from mdm_kit.maths.matrix import Matrix
 from mdm_kit.methods.contract import joint_method, shared
-from mdm_kit.methods.joint import JointParams, mean_change
+from mdm_kit.methods.joint import JointParams, mean_change, tolerance
 from mdm_kit.methods.rules import Joining
 
 if TYPE_CHECKING:
@@ -45,14 +45,22 @@ class Params(JointParams):
     )
 
 
-def _join(changes: Changes, weights: Sequence[float], rank: int, energy: float) -> Tensor:
+def _join(
+    changes: Changes,
+    weights: Sequence[float],
+    rank: int,
+    energy: float,
+    tail_tol: float | None,
+) -> Tensor:
     from mdm_kit.maths.null_space import filtered  # plans need no torch
 
-    return filtered(changes, weights, rank=rank, energy=energy)
+    return filtered(changes, weights, rank=rank, energy=energy, tail_tol=tail_tol)
 
 
 @joint_method("nullspace", others=mean_change, params=Params, base="origin", order_free=False)
 def nullspace(p: Params, matrices: tuple[Matrix, ...]) -> Joining:
     """Return the rule of a tensor that holds these linear maps."""
-    join = partial(_join, weights=p.weight, rank=int(p.rank), energy=p.energy)
+    join = partial(
+        _join, weights=p.weight, rank=int(p.rank), energy=p.energy, tail_tol=tolerance(p.tail_tol)
+    )
     return Joining(matrices, join, null_space_cost, p.lambda_)

@@ -9,7 +9,7 @@ The result is W_base + λ times that.
 
 A model without a part in u_r has no t_ri and counts as 1: neither too much of it is there, nor too
 little. Where `floor` is below 1, directions in which models cancel are made stronger, up to
-1 / floor times.
+1 / floor times. What of the merge is rounding of its stored weights (`tail_tol`) is left out.
 
 Where not to use: a first model that is no merge of the others; after iso_c or iso_cts, whose equal
 singular values leave u_r to chance; on a merge that is no document of the same recipe, if a model
@@ -24,7 +24,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 from mdm_kit.maths.joint_costs import calibration_cost
 from mdm_kit.maths.matrix import Matrix
-from mdm_kit.methods.contract import MethodParams, Patterns, joint_method, patterns, shared
+from mdm_kit.methods.contract import (
+    MethodParams,
+    Patterns,
+    joint_method,
+    number_or,
+    patterns,
+    shared,
+)
+from mdm_kit.methods.joint import TAIL_TOL, tolerance
 from mdm_kit.methods.rules import Joining
 
 if TYPE_CHECKING:
@@ -49,16 +57,17 @@ class Params(MethodParams):
     project: Patterns = patterns(
         default=(), help="tensors to calibrate, in place of all linear weights"
     )
+    tail_tol: float | str = number_or(default="auto", minimum=0.0, maximum=1.0, help=TAIL_TOL)
 
 
 def _first_change(p: Params, n: int) -> list[float]:
     return [p.lambda_] + [0.0] * (n - 1)
 
 
-def _join(changes: Changes, floor: float) -> Tensor:
+def _join(changes: Changes, floor: float, tail_tol: float | None) -> Tensor:
     from mdm_kit.maths.calibration import calibrated  # plans need no torch
 
-    return calibrated(changes, floor)
+    return calibrated(changes, floor, tail_tol)
 
 
 @joint_method(
@@ -66,4 +75,5 @@ def _join(changes: Changes, floor: float) -> Tensor:
 )
 def svc(p: Params, matrices: tuple[Matrix, ...]) -> Joining:
     """Return the rule of a tensor that holds these linear maps."""
-    return Joining(matrices, partial(_join, floor=p.floor), calibration_cost, p.lambda_)
+    join = partial(_join, floor=p.floor, tail_tol=tolerance(p.tail_tol))
+    return Joining(matrices, join, calibration_cost, p.lambda_)
