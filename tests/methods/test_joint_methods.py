@@ -96,3 +96,25 @@ def test_knots_averages_what_agrees_in_the_common_basis(shape: tuple[int, int], 
     assert_same(joined("knots", [change, 3 * change], side=side), 2 * change)
     assert_same(joined("knots", [change, torch.zeros_like(change)], side=side), change)
     assert not joined("knots", [change, change], side=side, density=(0.0, 0.0)).any()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", ["iso_c", "iso_cts", "knots", "tsv_m"])
+def test_rounding_of_stored_weights_is_no_direction(name: str, shape: tuple[int, int]) -> None:
+    """Adapters of rank two, merged into float32 weights, are those in float64 weights."""
+    base, *factors = random((shape[0], shape[1]), 4)
+    changes = [0.1 * f[:, :2] @ f[:2] for f in factors]
+    settings = {"density": (0.5,) * 3} if name == "knots" else {}
+
+    def change(dtype: torch.dtype, **more: object) -> Tensor:
+        stored = base.float().to(dtype)
+        models = [(stored + c).to(dtype) for c in changes]
+        own = {"weight": (1.0,) * 3, **settings, **more}
+        method = methods()[name]
+        return merged(method, method.params(**own), models, stored, out=torch.float64) - stored
+
+    exact = change(torch.float64)
+    size = torch.linalg.vector_norm(exact)
+    assert torch.linalg.vector_norm(change(torch.float32) - exact) < 1e-4 * size
+    raw = change(torch.float32, tail_tol=0.0)
+    assert torch.linalg.vector_norm(raw - exact) > 1e-2 * size

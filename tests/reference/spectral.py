@@ -57,7 +57,10 @@ def iso_cts(deltas: Sequence[Matrix], edges: Sequence[float], common: float) -> 
     u, s, vt = u[:, :shared], s[:shared], vt[:shared]
     parts = []
     for d, edge in zip(deltas, edges, strict=True):
-        us, ss, vs = svd(d - u @ (u.T @ d), max(edge, DEAD * np.linalg.norm(d)))
+        # Where noise of the sum has turned u, so much of d is left that is not its own.
+        tilt = max(np.linalg.norm(u.T @ d, axis=1) / s, default=0.0)
+        noise = np.hypot(edge, tilt * np.linalg.norm(edges))
+        us, ss, vs = svd(d - u @ (u.T @ d), max(noise, DEAD * np.linalg.norm(d)))
         parts.append((us[:, :each], ss[:each], vs[:each]))
     return joined([*parts, (u, s, vt)], flat=True)
 
