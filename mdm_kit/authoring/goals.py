@@ -5,6 +5,7 @@ from __future__ import annotations
 from mdm_kit.authoring.goals_growing import GROWING
 from mdm_kit.authoring.goals_in_stages import IN_STAGES
 from mdm_kit.authoring.goals_of_parts import OF_PARTS
+from mdm_kit.authoring.goals_spectral import SPECTRAL
 from mdm_kit.authoring.placeholders import BASE, CHAT, CODE, MATH
 from mdm_kit.authoring.writing import Draft, Entry
 
@@ -271,5 +272,15 @@ _OF_ONE = {
 }
 
 
-GOALS = _ADDED | GROWING | _THINNED | _ELECTED | _ON_THE_SPHERE | _OF_ONE | OF_PARTS | IN_STAGES
+GOALS = (
+    _ADDED
+    | GROWING
+    | SPECTRAL
+    | _THINNED
+    | _ELECTED
+    | _ON_THE_SPHERE
+    | _OF_ONE
+    | OF_PARTS
+    | IN_STAGES
+)
 """A recipe to start from, by goal."""

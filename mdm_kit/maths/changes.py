@@ -6,7 +6,7 @@ columns is read a few rows at a time; of a wider one, whose columns are its line
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import torch
@@ -21,6 +21,11 @@ class Changes(Protocol):
 
     A change is there to be read until the next one is asked for.
     """
+
+    @property
+    def edges(self) -> Sequence[float]:
+        """For each change the largest singular value that rounding of stored weights gives it."""
+        ...
 
     def __len__(self) -> int:
         """Return how many models there are; one at least."""

@@ -27,8 +27,11 @@ def spectrum_flops(long: int, short: int) -> float:
 
 
 def spectrum_nbytes(long: int, short: int) -> int:
-    """Return the memory of a spectrum: squares, one of them the first step's, and blocks."""
-    return 8 * ((SQUARES + 1) * short**2 + 3 * min(LINES, long) * short)
+    """Return the memory of a spectrum: squares while eigenvectors are found, else blocks of lines.
+
+    One square more than one step takes, for what the first step has found is there in the second.
+    """
+    return 8 * max((SQUARES + 1) * short**2, 3 * short**2 + 3 * min(LINES, long) * short)
 
 
 def isotropic_cost(n_out: int, n_in: int, n: int) -> JointCost:
@@ -81,3 +84,40 @@ def frame_flops(long: int, short: int, k: int) -> float:
     """Return the operations of joining k triplets: a Gram matrix for each side, products."""
     roots = (long + short) * k**2 + 2 * (EIGH + 2) * k**3
     return roots + 4 * k**2 * short + 2 * long * short * k
+
+
+def null_space_cost(n_out: int, n_in: int, n: int) -> JointCost:
+    """Return what `maths.null_space.filtered` takes: the sum, a wide map's change and vectors.
+
+    All directions are counted as protected.
+    """
+    long, short = max(n_out, n_in), min(n_out, n_in)
+    held = 3 if n_out < n_in else 1
+    return JointCost(
+        8 * held * long * short + spectrum_nbytes(long, short),
+        max(0, n - 1) * (spectrum_flops(long, short) + (6 if held > 1 else 4) * long * short**2),
+        short,
+    )
+
+
+def calibration_cost(n_out: int, n_in: int, n: int) -> JointCost:
+    """Return what `maths.calibration.calibrated` takes: the longer vectors, a wide change."""
+    long, short = max(n_out, n_in), min(n_out, n_in)
+    held = 1 + (n_out < n_in)
+    return JointCost(
+        8 * held * long * short + spectrum_nbytes(long, short),
+        spectrum_flops(long, short) + 2 * (n + 1) * long * short**2,
+        short,
+    )
+
+
+def knots_cost(n_out: int, n_in: int, n: int) -> JointCost:
+    """Return what `maths.knots.knotted` takes: all changes, and five arrays to elect in."""
+    long, short = max(n_out, n * n_in), min(n_out, n * n_in)
+    common = n_out * short if n * n_in < n_out else 0
+    electing = 8 * (5 * n_in * short + short**2)
+    return JointCost(
+        8 * (n * n_out * n_in + common) + max(spectrum_nbytes(long, short), electing),
+        spectrum_flops(long, short) + 2 * long * short**2 + 2 * n_out * n_in * short,
+        short,
+    )

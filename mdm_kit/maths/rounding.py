@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,6 +25,14 @@ def round_into(x: Tensor, out: Tensor) -> None:
     if x.element_size() == 8 and out.element_size() == 2:
         x = _round_to_odd(x)
     out.copy_(x)
+
+
+def noise_edge(dtype: str, size: float, n_out: int, n_in: int) -> float:
+    """Return the spectral norm of the rounding of weights (out, in) of root mean square `size`.
+
+    That of a matrix of independent errors, evenly spread over a step of the numbers.
+    """
+    return ROUND_OFF[dtype] * size * (math.sqrt(n_out) + math.sqrt(n_in)) / math.sqrt(3.0)
 
 
 def _round_to_odd(x: Tensor) -> Tensor:

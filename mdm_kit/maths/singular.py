@@ -10,6 +10,7 @@ such steps reach down to 1e-7 with eight digits left, as a thin SVD would, by pr
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +25,24 @@ HEAD = math.sqrt(NEGLIGIBLE)
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """What counts as zero: singular values up to `share` of the largest, and up to `least`."""
+
+    share: float = NEGLIGIBLE
+    least: float = 0.0
+
+
+def cut_at(tail_tol: float | None, edges: Sequence[float]) -> Cut:
+    """Return where a matrix is cut whose parts have these noise edges, if there is no `tail_tol`.
+
+    Errors of different models are independent: their squares add up.
+    """
+    if tail_tol is None:
+        return Cut(least=math.hypot(*edges))
+    return Cut(max(NEGLIGIBLE, tail_tol))
+
+
+@dataclass(frozen=True, slots=True)
 class Singular:
     """The live singular `values` (k,), descending, and `vectors` (k, short): row i is v_i."""
 
@@ -35,8 +54,8 @@ class Singular:
         return Singular(self.values[:count], self.vectors[:count])
 
 
-def singular_of(matrix: Lines, *, least: float = 0.0) -> Singular:
-    """Return the singular values above 1e-7 of the largest and above `least`, none for zeros.
+def singular_of(matrix: Lines, cut: Cut = Cut()) -> Singular:
+    """Return the live singular values, none for zeros.
 
     Raises `NotFiniteError` for a NaN or an infinity, `MdmError` if no solver converges.
     """
@@ -49,7 +68,7 @@ def singular_of(matrix: Lines, *, least: float = 0.0) -> Singular:
         again = spectrum_of(_gram(matrix, rest))
         values = torch.cat((values[:head], again.values))
         vectors = torch.cat((vectors[:head], again.vectors @ rest))
-    live = int(torch.count_nonzero(values > max(NEGLIGIBLE * largest, least)))
+    live = int(torch.count_nonzero(values > max(cut.share * largest, cut.least)))
     return Singular(values[:live], vectors[:live])
 
 

@@ -9,11 +9,13 @@ from typing import NoReturn
 import torch
 
 from mdm_kit.errors import NotFiniteError
+from mdm_kit.maths.rounding import noise_edge
+from mdm_kit.maths.spectral_costs import LINES
 from mdm_kit.methods.rules import Joining
 from mdm_kit.planner.nodes import Read, Write
 from mdm_kit.run.course import Borrow
 from mdm_kit.run.inputs import Inputs
-from mdm_kit.run.lines import MapLines, view_of
+from mdm_kit.run.lines import MapLines, root_mean_square, view_of
 from mdm_kit.run.map_course import MapCourse
 from mdm_kit.run.not_finite import refuse_not_finite
 
@@ -63,6 +65,20 @@ class _Changes:
 
     def __init__(self, course: JoiningCourse, base: Inputs, borrow: Borrow, index: int) -> None:
         self._course, self._base, self._borrow, self._index = course, base, borrow, index
+        self._edges: list[float] | None = None
+
+    @property
+    def edges(self) -> list[float]:
+        """Noise edges of the changes, by the size of the base's numbers; found when asked for."""
+        if self._edges is None:
+            course, matrix = self._course, self._course.matrices[self._index]
+            lines = course.lines_of(self._index, self._borrow, self._base, wide=False)
+            size = root_mean_square(lines, LINES)
+            self._edges = [
+                noise_edge(read.info.dtype, size, matrix.n_out, matrix.n_in)
+                for read in course.models
+            ]
+        return self._edges
 
     def __len__(self) -> int:
         return len(self._course.models)

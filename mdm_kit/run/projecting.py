@@ -11,7 +11,7 @@ from mdm_kit.errors import NotFiniteError
 from mdm_kit.ledger.entries import SummedTensor
 from mdm_kit.maths.orthogonal import fsum
 from mdm_kit.maths.projection import Projection, Step
-from mdm_kit.maths.rounding import ROUND_OFF
+from mdm_kit.maths.rounding import ROUND_OFF, noise_edge
 from mdm_kit.maths.spectral_costs import LINES
 from mdm_kit.maths.strips import MatrixStrip, Strip
 from mdm_kit.methods.rules import Projecting
@@ -64,7 +64,7 @@ class ProjectingCourse(SummedMapCourse):
             for i, read in enumerate(self.models):
                 if self._before is not None and i == len(self.models) - 1:
                     view_of(self._before, matrix).copy_(held.reshape(view.shape))
-                edge = _noise_edge(read.info.dtype, size, matrix.n_out, matrix.n_in)
+                edge = noise_edge(read.info.dtype, size, matrix.n_out, matrix.n_in)
                 try:
                     with self.change(read, base, borrow, index) as change:
                         step = projection.add(_strip(change, plain=matrix.is_plain), edge)
@@ -123,8 +123,3 @@ class _Rows:
     def __init__(self, change: MapLines) -> None:
         self.long, self.short = change.rows, change.columns
         self.lines = change.lines
-
-
-def _noise_edge(dtype: str, size: float, n_out: int, n_in: int) -> float:
-    """Return the spectral norm of the rounding of weights of root mean square `size`."""
-    return ROUND_OFF[dtype] * size * (math.sqrt(n_out) + math.sqrt(n_in)) / math.sqrt(3.0)

@@ -35,7 +35,8 @@ def test_a_filled_in_recipe_reads_without_a_finding(
     parsed = check_recipe(text)
     assert not parsed.findings, parsed.render()
     recipe = parsed.require()
-    assert [str(r.ref) for r in recipe.references] == [*base[1:], *models]
+    named = dict.fromkeys(str(r.ref) for r in recipe.references)  # a base may have two documents
+    assert list(named) == [*base[1:], *models]
     assert recipe.dtype is not None
     assert recipe.dtype.torch_name == "float32"
     assert "your-org" not in text

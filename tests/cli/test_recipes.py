@@ -63,7 +63,9 @@ def test_plans(path: Path) -> None:
         for seed, located in enumerate(recipe.references)
     }
     with mdm_kit.plan(recipe, sources=sources) as plan:
-        told = [f for f in plan.findings if not recipe.modules or f.level is not Level.WARNING]
+        # Slices may be warned about; that a stage has a finer dtype than its base is noted.
+        fine = {Level.WARNING} if recipe.modules else {Level.NOTE} if recipe.stages else set()
+        told = [f for f in plan.findings if f.level not in fine]
         assert not told, plan.report()
         if recipe.mixture:
             assert len(plan.writes) == len(LLAMA) + 3 * 2  # two experts for one; routers
@@ -80,4 +82,5 @@ def test_every_kind_of_method_has_a_recipe() -> None:
         "linear", "task_arithmetic", "mdm_oc", "passthrough", "slerp", "multislerp", "karcher",
         "ties", "breadcrumbs", "dare_ties", "della", "sce", "model_stock", "nearswap",
         "arcee_fusion", "ramplus_tl", "opcm", "covmerge",
+        "tsv_m", "svc",
     }  # fmt: skip

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mdm_kit.maths.changes import Columns
-from mdm_kit.maths.singular import singular_of, write_left
+from mdm_kit.maths.singular import Cut, singular_of, write_left
 from mdm_kit.maths.spectrum import add_upper, spectrum_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -54,5 +54,6 @@ def test_a_cluster_of_small_values_needs_the_second_step() -> None:
 def test_what_is_dead_is_left_out() -> None:
     values = torch.tensor([2.0, 1.0, 1e-8, 0.0], dtype=torch.float64)
     assert torch.allclose(singular_of(Columns(graded(9, values))).values, values[:2])
-    assert len(singular_of(Columns(graded(9, values)), least=1.5).values) == 1
+    assert len(singular_of(Columns(graded(9, values)), Cut(least=1.5)).values) == 1
+    assert len(singular_of(Columns(graded(9, values)), Cut(share=0.6)).values) == 1
     assert len(singular_of(Columns(torch.zeros(9, 4, dtype=torch.float64))).values) == 0

@@ -110,7 +110,8 @@ def test_float32_agrees_with_float64(method: Method) -> None:
     k = n_models(method)
     fine = merged(method, params(method, k), inputs(k, (64, 9), torch.float64))
     coarse = merged(method, params(method, k), inputs(k, (64, 9)))
-    assert torch.allclose(coarse.double(), fine, rtol=1e-5, atol=1e-6)
+    size = max(1.0, float(fine.abs().max()))  # a small element may be a sum of large ones
+    assert torch.allclose(coarse.double(), fine, rtol=1e-5, atol=1e-6 * size)
 
 
 def test_torch_and_numba_give_the_same_bits(method: Method) -> None:

@@ -7,17 +7,27 @@ from pathlib import Path
 import pytest
 import torch
 from continual import shards, write_growing
+from families import read_model
 from far_models import far
 from fused_maps import MODELS, recipe, write_fused
 from joint import WEIGHTS, has_weights, joint_recipe
+from map_memory import LIBRARIES, memory_of, write
 from merged_families import manifest_of
+from safetensors.torch import save_file
+from staged import content, filled, one_by_one
 
 import mdm_kit
 from mdm_kit import Addition
 from mdm_kit.errors import NotFiniteError, RecipeError, UsageError
 from mdm_kit.planner.maps import map_rule, merged_nbytes
 
-METHODS = ("iso_c", "iso_cts", "tsv_m")
+
+def save(folder: Path, model: dict[str, torch.Tensor]) -> None:
+    """Put other weights into a model's folder."""
+    save_file(model, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+METHODS = ("iso_c", "iso_cts", "knots", "nullspace", "svc", "tsv_m")
 
 
 @pytest.mark.parametrize("kind", ["llama", "odd"])
@@ -50,17 +60,10 @@ def test_what_is_not_finite_names_tensor_and_model(tmp_path: Path, method: str, 
     models = write_growing(tmp_path, "llama", 3)
     name = f"model.layers.0.{name}"
     models[2][name][3, 5] = torch.inf
-    (tmp_path / "m2" / "model.safetensors").unlink()
-    mdm_kit_save(tmp_path / "m2", models[2])
+    save(tmp_path / "m2", models[2])
     at = 3 * models[2][name].shape[1] + 5
     with pytest.raises(NotFiniteError, match=rf"{name}: element {at} of m2 is inf"):
         mdm_kit.merge(joint_recipe(tmp_path, method, [1, 2, 3]), tmp_path / "out")
-
-
-def mdm_kit_save(folder: Path, model: dict[str, torch.Tensor]) -> None:
-    from safetensors.torch import save_file
-
-    save_file(model, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 @pytest.mark.parametrize("memory_nbytes", [2_000_000_000, 1])
@@ -94,3 +97,85 @@ def test_a_joint_method_has_no_sums_to_keep(tmp_path: Path) -> None:
     text = joint_recipe(tmp_path, METHODS[0], [1, 2], more="ledger: {keep: state}")
     with pytest.raises(RecipeError, match="has none"):
         mdm_kit.merge(text, tmp_path / "out")
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("method", METHODS)
+def test_memory_is_what_the_plan_says(tmp_path: Path, method: str) -> None:
+    write(tmp_path, (2048, 1024), 3, 3, torch.bfloat16)
+    recipe = tmp_path / "recipe.yml"
+    recipe.write_text(joint_recipe(tmp_path, method, [1, 2, 3]))
+    with mdm_kit.plan(recipe, threads=1) as plan:
+        planned = plan.costs.memory_nbytes
+    assert planned / 2 < memory_of(recipe, tmp_path / "out") < planned * 1.3 + LIBRARIES
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_bits_do_not_depend_on_threads_of_the_libraries(tmp_path: Path, method: str) -> None:
+    """Eigenvectors of more than 64 columns would, where a worker had two; float64 shows it."""
+    write(tmp_path, (300, 200), 2, 3, torch.float32)
+    text = joint_recipe(tmp_path, method, [1, 2, 3], more="out_dtype: float64")
+    before = torch.get_num_threads()
+    try:
+        for n in (1, 2):
+            torch.set_num_threads(n)
+            mdm_kit.merge(text, tmp_path / f"out{n}", threads=n)
+    finally:
+        torch.set_num_threads(before)
+    assert shards(tmp_path / "out1") == shards(tmp_path / "out2")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_tensor_not_every_model_has_is_merged_of_the_others(tmp_path: Path, method: str) -> None:
+    """A linear map and a norm, whose mean is that of two."""
+    models = write_growing(tmp_path, "llama", 3)
+    gone = ["model.layers.1.mlp.up_proj.weight", "model.norm.weight"]
+    kept = {n: t for n, t in models[2].items() if n not in gone}
+    save(tmp_path / "m2", kept)
+    text = joint_recipe(tmp_path, method, [1, 2, 3], more="on_mismatch: skip")
+    mdm_kit.merge(text, tmp_path / "out")
+    mdm_kit.merge(joint_recipe(tmp_path, method, [1, 3]), tmp_path / "two")
+    mdm_kit.merge(
+        joint_recipe(tmp_path, method, [1, 2, 3], more="on_mismatch: base"), tmp_path / "b"
+    )
+    got, two, rest = (read_model(tmp_path / name) for name in ("out", "two", "b"))
+    for name, tensor in got.items():
+        assert torch.equal(tensor, (two if name in gone else rest)[name]), name
+
+
+IN_STAGES = """name: merged
+merge_method: {method}
+base_model: BASE
+models:
+- model: M1
+  parameters: {{weight: 0.7}}
+- model: M2
+  parameters: {{weight: 1.3}}
+- model: M3
+  parameters: {{weight: 0.4}}
+dtype: float32
+---
+merge_method: svc
+base_model: BASE
+models:
+- model: merged
+- model: M1
+- model: M2
+- model: M3
+dtype: float32
+"""
+
+
+@pytest.mark.parametrize("method", ["task_arithmetic", "tsv_m"])
+def test_a_merge_is_calibrated_in_the_document_behind_it(tmp_path: Path, method: str) -> None:
+    """One made as it is read, one that is written before; without a model, as without it at all."""
+    write_growing(tmp_path, "odd", 3)
+    text = filled(tmp_path, IN_STAGES.format(method=method))
+    mdm_kit.merge(text, tmp_path / "out", threads=2)
+    apart = one_by_one(text, tmp_path / "apart", threads=1)
+    assert content(tmp_path / "out") == content(apart)
+    lines = f"- model: {tmp_path}/m2\n"
+    without = text.replace(f"{lines}  parameters: {{weight: 1.3}}\n", "").replace(lines, "")
+    mdm_kit.unmerge(tmp_path / "out", tmp_path / "left", ["m2"])
+    mdm_kit.merge(without, tmp_path / "never")
+    assert content(tmp_path / "left") == content(tmp_path / "never")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from bench.measured import measure
 from continual import growing_recipe
-from families import fine_tuned, write_model
+from map_memory import IDLE, LIBRARIES, memory_of, write
 
 import mdm_kit
 from mdm_kit.bundle.stage import work_folder
@@ -20,18 +20,6 @@ from mdm_kit.run.covarying import CovaryingCourse
 from mdm_kit.run.map_course import MapCourse
 from mdm_kit.run.projecting import ProjectingCourse
 from mdm_kit.run.summed_course import SummedCourse
-
-
-def write(root: Path, shape: tuple[int, int], n_maps: int, n: int, dtype: torch.dtype) -> None:
-    """Write `base` and n fine-tunes with `n_maps` linear maps and a norm."""
-    torch.manual_seed(0)
-    name = "model.layers.{}.mlp.up_proj.weight"
-    base = {name.format(i): torch.randn(shape).to(dtype) for i in range(n_maps)}
-    base["model.norm.weight"] = torch.randn(shape[1]).to(dtype)
-    write_model(root / "base", base)
-    for i in range(1, n + 1):
-        write_model(root / f"m{i}", fine_tuned(base, i))
-
 
 MERGES = {
     "opcm": ("opcm", "", "none"),
@@ -105,21 +93,6 @@ def test_arrays_beyond_memory_are_disk(tmp_path: Path) -> None:
     sums = 2 * large + 512 * 513 // 2 * 8
     assert found[0].disk_nbytes - found[1].disk_nbytes == 3 * sums
     assert found[1].memory_nbytes - found[0].memory_nbytes >= 3 * sums
-
-
-LIBRARIES = 48 << 20
-"""What linear algebra libraries hold once they were used, which the plan does not count."""
-IDLE = "import torch, mdm_kit.run.merge, mdm_kit.maths.covariance, mdm_kit.maths.projection"
-
-
-def memory_of(recipe: Path, out: Path, threads: int = 1) -> int:
-    """The most anonymous memory of a merge, without what it takes to be there.
-
-    By one worker, unless told: whether two are at their peak at once is chance.
-    """
-    idle = measure([sys.executable, "-c", IDLE]).anonymous_nbytes
-    program = [sys.executable, "-m", "mdm_kit", "merge", str(recipe), str(out)]
-    return measure([*program, "--threads", str(threads)]).anonymous_nbytes - idle
 
 
 @pytest.mark.real
