@@ -103,6 +103,12 @@ def _maps(made: Plan) -> str:
     )
 
 
+def _factored(made: Plan) -> str:
+    applies = [a for w in made.writes if (a := w.apply()) is not None]
+    n = sum(a.is_factored for a in applies)
+    return f"{n:,} of {len(applies):,} tensors, which only adapters change" if n else ""
+
+
 def _pieces(made: Plan) -> str:
     n_slices = sum(len(module.slices) for module in made.recipe.modules)
     names = ", ".join(shown(m.name, 60) for m in made.recipe.modules if m.name is not None)
@@ -184,6 +190,7 @@ def show_plan(made: Plan) -> None:
             *([("put together of", _pieces(made))] if made.recipe.modules else []),
             ("arithmetic", ", ".join(arithmetic) or "none, all is copied"),
             *([("linear maps", _maps(made))] if costs.maps else []),
+            *([("on factors", factored)] if (factored := _factored(made)) else []),
             ("names, config and tokenizer from", made.donor),
             ("reads", f"{human_bytes(costs.read_nbytes)} in {passes}"),
             *([("makes again", _again(made))] if costs.again_nbytes else []),

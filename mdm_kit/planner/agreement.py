@@ -156,7 +156,7 @@ def _kinds(donor: Surveyed, other: Surveyed, pairs: Sequence[_Pair]) -> list[Fin
         if p.want.dtype != p.got.dtype
         and not (DTYPES[p.want.dtype].merges and DTYPES[p.got.dtype].merges)
     ]
-    differ = [p for p in pairs if p.want.dtype != p.got.dtype]
+    differ = [p for p in pairs if p.want.dtype != other.as_stored(p.got).dtype]
     if clash:
         return [
             _error(

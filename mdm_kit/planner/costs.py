@@ -21,7 +21,7 @@ from mdm_kit.planner.sums import (
     unwritten_nbytes,
     waits_for_norms,
 )
-from mdm_kit.planner.survey import Surveyed
+from mdm_kit.planner.survey import Surveyed, distinct_files
 from mdm_kit.sources import AHEAD_NBYTES
 from mdm_kit.words import DTYPES
 
@@ -170,9 +170,10 @@ def costs(
     often = [budget.readings_of(w) for w in writes]
     twice = sum(n > 1 for n in often)
     write_nbytes = sum(s.nbytes for s in shards)
-    headers = sum(f.header_nbytes for s in sources for f in s.checkpoint.files)
+    files = distinct_files(sources)
+    headers = sum(f.header_nbytes for f in files)
     coming = fetched(sources, writes, budget)
-    everything = sum(s.checkpoint.nbytes for s in sources)
+    everything = sum(f.nbytes for f in files)
     base = sources[0].checkpoint.nbytes if sources else 0
     coded = everything if keep.startswith("deltas") else 0
     kept = coded - (base if keep == "deltas" else 0)

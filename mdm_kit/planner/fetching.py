@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mdm_kit.methods.rules import Joining
 from mdm_kit.planner.maps import map_rule, passes_of
 from mdm_kit.planner.nodes import Fold, Read, Write
 from mdm_kit.planner.sums import is_summed_before, waits_for_norms
+from mdm_kit.planner.survey import Surveyed, distinct_files, own_files, owner_of
 from mdm_kit.sources import gap_nbytes, window_nbytes
 from mdm_kit.words import DTYPES
 
 if TYPE_CHECKING:
     from mdm_kit.planner.costs import Budget
-    from mdm_kit.planner.survey import Surveyed
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ def fetched(sources: Sequence[Surveyed], writes: Sequence[Write], budget: Budget
     """Count what is fetched as it is read; files that are downloaded whole count once."""
     whole = far_nbytes([s for s in sources if not s.source.is_far])
     far = {
-        (s.name, f.name)
+        (s.name, f.name): owner_of(s, f.name)
         for s in sources
         if s.source.is_far
         for f in s.checkpoint.files
@@ -43,9 +43,10 @@ def fetched(sources: Sequence[Surveyed], writes: Sequence[Write], budget: Budget
     }
     if not far:
         return Fetched(whole, 0)
-    nbytes = again = before = span = 0
+    nbytes = _on_the_way(sources, writes)
+    again = before = span = 0
     for write in writes:
-        reads = [r for r in write.reads() if (r.info.source, r.info.file) in far]
+        reads = _once(write, far)
         if is_summed_before(write) or isinstance(map_rule(write), Joining):
             found = _of_maps(write, reads, budget)
             nbytes += found.nbytes
@@ -65,6 +66,33 @@ def fetched(sources: Sequence[Surveyed], writes: Sequence[Write], budget: Budget
     nbytes += _between(writes, far, gap_nbytes(window))
     held = min(nbytes, moving + again + lent // 2)
     return Fetched(whole + nbytes, held, lent)
+
+
+def _once(write: Write, far: Mapping[tuple[str, str], int]) -> list[Read]:
+    """Return what is fetched of a tensor: once for all adapters that are on the same model."""
+    found: dict[tuple[int, tuple[int, int]], Read] = {}
+    for read in write.reads():
+        owner = far.get((read.info.source, read.info.file))
+        if owner is None:
+            continue
+        begin, end = read.info.span
+        stored = replace(read.info, nbytes=min(read.info.nbytes, end - begin))  # not as offered
+        known = found.setdefault((owner, read.info.span), read)
+        if stored.nbytes < known.info.nbytes:
+            found[owner, read.info.span] = replace(read, info=stored)
+    return list(found.values())
+
+
+def _on_the_way(sources: Sequence[Surveyed], writes: Sequence[Write]) -> int:
+    """Return the bytes of far adapters whose factors no node names: they are read with a tensor."""
+    named = {(r.info.source, r.info.file) for w in writes for r in w.reads()}
+    return sum(
+        f.nbytes
+        for s in sources
+        if s.is_adapted
+        for f in own_files(s)
+        if not f.in_cache and (s.name, f.name) not in named
+    )
 
 
 def _between(writes: Sequence[Write], far: Collection[tuple[str, str]], gap: int) -> int:
@@ -117,4 +145,4 @@ def _of_maps(write: Write, reads: Sequence[Read], budget: Budget) -> Fetched:
 
 def far_nbytes(sources: Sequence[Surveyed]) -> int:
     """Return the bytes of sources' files that are not on this machine."""
-    return sum(f.nbytes for s in sources for f in s.checkpoint.files if not f.in_cache)
+    return sum(f.nbytes for f in distinct_files(sources) if not f.in_cache)

@@ -29,6 +29,7 @@ from mdm_kit.planner.survey import (
     Opening,
     Survey,
     Surveyed,
+    own_files,
     references_of,
     side_files_of,
 )
@@ -275,8 +276,8 @@ def planned(s: Surveyed, recipe: Recipe, method: Method) -> PlannedSource:
         commit=origin.commit,
         headers_sha256="sha256:" + hashlib.sha256(json.dumps(files).encode()).hexdigest(),
         n_tensors=len(s.checkpoint.tensors),
-        nbytes=s.checkpoint.nbytes,
-        download_nbytes=sum(f.nbytes for f in s.checkpoint.files if not f.in_cache),
+        nbytes=sum(f.nbytes for f in own_files(s)),
+        download_nbytes=sum(f.nbytes for f in own_files(s) if not f.in_cache),
         source=s.source,
         checkpoint=s.checkpoint,
         config=s.config,

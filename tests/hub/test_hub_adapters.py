@@ -66,6 +66,7 @@ def test_base_and_adapters_come_once(merges: Merges, models: Path, method: str) 
     announced = json.loads(planned["out"])["costs"]["download_nbytes"]
     assert base <= sent <= base + adapters + 50_000
     assert sent <= announced + 50_000
+    assert announced <= base + adapters
     (models / "here.yml").write_text(text.replace("WHERE", str(models)))
     command = [sys.executable, "-m", "mdm_kit", "merge", str(models / "here.yml")]
     subprocess.run([*command, str(models / "here")], check=True, capture_output=True, timeout=120)

@@ -124,6 +124,17 @@ def test_says_where_model_and_adapter_are(root: Path, tmp_path: Path) -> None:
     assert str(root) not in card + manifest.to_bytes().decode()
 
 
+def test_the_plan_counts_an_adapter_as_what_it_is(root: Path) -> None:
+    text = RECIPE.format(root=root, method="mdm_oc") + "ledger: {keep: deltas}\n"
+    with mdm_kit.plan(text) as plan:
+        math = next(s for s in plan.sources if s.name == "math")
+        assert math.nbytes == (root / "math/adapter_model.safetensors").stat().st_size
+        files = [root / n / "adapter_model.safetensors" for n in ("math", "code")]
+        files += [root / n / "model.safetensors" for n in ("base", "whole")]
+        assert plan.costs.disk_nbytes < sum(f.stat().st_size for f in files) + 200_000
+        assert "F32 in math" not in plan.report()
+
+
 def test_keeps_the_adapter_and_not_the_model_with_it(root: Path, tmp_path: Path) -> None:
     here = tmp_path / "here"
     shutil.copytree(root, here)

@@ -12,6 +12,7 @@ from adapters import factors, write_adapter
 from families import read_model
 
 import mdm_kit
+from mdm_kit.cli.main import main
 from mdm_kit.errors import NotFiniteError
 
 ADAPTERS = {
@@ -71,6 +72,16 @@ def test_equals_the_merge_of_expanded_weights(root: Path, merge: Merge, what: st
     for name, t in found.items():
         change = wanted[name] - base[name].double()
         assert float((t - wanted[name]).norm()) <= 1e-5 * float(change.norm())
+
+
+def test_the_plan_says_what_is_merged_on_factors(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for third, n in (("+1.0", 21), ("-1.0", 0)):
+        (tmp_path / "r.yml").write_text(recipe(root, "mdm_oc", {"a": "+1.0", "b": third}))
+        assert main(["plan", str(tmp_path / "r.yml")]) == 0
+        said = " ".join(capsys.readouterr().out.split())
+        assert (f"on factors {n} of 21 tensors, which only adapters change" in said) is (n > 0)
 
 
 def test_reads_the_base_once_and_of_adapters_their_factors(root: Path) -> None:
