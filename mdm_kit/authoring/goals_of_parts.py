@@ -16,6 +16,17 @@ OF_PARTS = {
             Entry(f"{BASE}-story", layers=(1, 3)),
         ),
     ),
+    "adapters": Draft(
+        "LoRA adapters on one base, each removable later, without a merged copy of any.\n"
+        "A tensor that only adapters change is merged on their factors.",
+        "mdm_oc",
+        (
+            Entry(f"{BASE}+your-org/math-lora", ("weight: 1.0",), name="math"),
+            Entry(f"{BASE}+your-org/code-lora", ("weight: 1.0",), name="code"),
+        ),
+        base=BASE,
+        more=("ledger: {keep: deltas} # keeps the adapters themselves; it costs no more than they",),
+    ),
     "experts": Draft(
         "A mixture of experts made of fine-tunes of one base, as mergekit-moe makes it.\n"
         "Each expert is a fine-tune's feed-forward layers; a router made of the prompts' hidden\n"
