@@ -25,7 +25,9 @@ OF_PARTS = {
             Entry(f"{BASE}+your-org/code-lora", ("weight: 1.0",), name="code"),
         ),
         base=BASE,
-        more=("ledger: {keep: deltas} # keeps the adapters themselves; it costs no more than they",),
+        more=(
+            "ledger: {keep: deltas} # keeps the adapters themselves; it costs no more than they",
+        ),
     ),
     "experts": Draft(
         "A mixture of experts made of fine-tunes of one base, as mergekit-moe makes it.\n"

@@ -16,6 +16,7 @@ from mdm_kit.sources.adapter_config import ADAPTER_CONFIG, read_adapter_config
 from mdm_kit.sources.adapter_targets import Shift, targets_of
 from mdm_kit.sources.identity import digest_of
 from mdm_kit.sources.loan import Buffers
+from mdm_kit.sources.side_files import TOKENIZER_FILES
 from mdm_kit.sources.wrapped import WrappedSource
 from mdm_kit.words import DTYPES
 
@@ -231,6 +232,39 @@ class AdaptedSource(WrappedSource):
     def file_digest(self, file: str) -> str:
         """Return the sha256 (hex) of a weight file of the model or of the adapter."""
         return self._owner(file).file_digest(file)
+
+    def side_files(self) -> tuple[str, ...]:
+        """Return the model's side files, with the adapter's tokenizer where that has its own."""
+        return tuple(sorted({*self._of_model(), *self._of_adapter()}))
+
+    def side_file(self, name: str) -> bytes | None:
+        """Return a side file's bytes; a tokenizer's are the adapter's where that has its own."""
+        source = self._has_side_file(name)
+        return None if source is None else source.side_file(name)
+
+    def side_digest(self, name: str) -> str | None:
+        """Return a digest of a side file."""
+        source = self._has_side_file(name)
+        return None if source is None else source.side_digest(name)
+
+    def _has_side_file(self, name: str) -> Source | None:
+        if name in self._of_adapter():
+            return self.adapter
+        return None if name in TOKENIZER_FILES and self._of_adapter() else self.model
+
+    def _of_model(self) -> list[str]:
+        own = self._of_adapter()
+        return [n for n in self.model.side_files() if not (own and n in TOKENIZER_FILES)]
+
+    def _of_adapter(self) -> list[str]:
+        """Return the tokenizer's files an adapter has, where it brings tokens: rows of its own."""
+        if not self._brings_tokens():
+            return []
+        return [n for n in self.adapter.side_files() if n != ADAPTER_CONFIG]
+
+    def _brings_tokens(self) -> bool:
+        model, replaced = self.model.headers().tensors, self.targets.replaced
+        return any(info.shape != model[name].shape for name, info in replaced.items())
 
     def origin(self) -> Origin:
         """Return where the model lives, and where the adapter does."""

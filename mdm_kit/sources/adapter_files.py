@@ -11,6 +11,7 @@ from mdm_kit.sources.checkpoint import Layout
 from mdm_kit.sources.folder import FolderSource
 from mdm_kit.sources.hub import HubSource
 from mdm_kit.sources.identity import digest_of
+from mdm_kit.sources.side_files import MAX_SIDE_FILE_BYTES, TOKENIZER_FILES
 from mdm_kit.sources.stored import StoredSource
 from mdm_kit.sources.whereabouts import at, named
 
@@ -23,23 +24,26 @@ _MAX_CONFIG_BYTES = 4 * 1024 * 1024
 
 
 class AdapterFiles(StoredSource):
-    """A source whose weights are an adapter's, and whose one side file is the adapter's config."""
+    """A source whose weights are an adapter's; beside its config it may have a tokenizer."""
 
     def _layout(self, present: frozenset[str]) -> Layout:
         return adapter_layout(self.name, present)
 
     def side_files(self) -> tuple[str, ...]:
-        """Return the config's name alone: nothing else of an adapter goes anywhere."""
-        return (ADAPTER_CONFIG,)
+        """Return the names of the config and of the tokenizer's files."""
+        return tuple(
+            sorted(n for n in self._names() if n == ADAPTER_CONFIG or n in TOKENIZER_FILES)
+        )
 
     def side_file(self, name: str) -> bytes | None:
-        """Return the config's bytes, None for every other name."""
-        if name != ADAPTER_CONFIG or name not in tuple(self._names()):
+        """Return the bytes of the config or of a tokenizer's file, None for every other name."""
+        if name not in self.side_files():
             return None
-        return self._small_file(name, _MAX_CONFIG_BYTES)
+        limit = _MAX_CONFIG_BYTES if name == ADAPTER_CONFIG else MAX_SIDE_FILE_BYTES
+        return self._small_file(name, limit)
 
     def side_digest(self, name: str) -> str | None:
-        """Return the sha256 (hex) of the config, None for every other name."""
+        """Return the sha256 (hex) of such a file, None for every other name."""
         data = self.side_file(name)
         return None if data is None else hashlib.sha256(data).hexdigest()
 
