@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
-    from mdm_kit.run.inspected import InspectedModel, Inspection
+    from mdm_kit.run.inspected import InspectedModel, Inspection, MapStructure
 
 
 def inspect_recipe_file(recipe: str, threads: int | None, *, as_json: bool) -> int:
@@ -49,13 +50,9 @@ def _show(found: Inspection) -> None:
              for p in found.pairs],
             right=(1, 2, 3),
         )  # fmt: skip
-    rows = [
-        (m.name, s.tensor, f"{s.top_16:.1%}", f"{s.top_64:.1%}", _rank(s.rank_90))
-        for m in found.models
-        for s in m.maps
-    ]
+    rows = [row for m in found.models for row in _structure(m)]
     if rows:
-        columns = ("model", "linear map", "in top 16", "in top 64", "rank of 90%")
+        columns = ("model", "linear maps", "in top 16", "in top 64", "rank of 90%")
         table(columns, rows, right=(2, 3, 4))
     apart = [
         f"{m.name}: {len(m.not_compared):,}, {named(m.not_compared)}"
@@ -72,6 +69,30 @@ def _show(found: Inspection) -> None:
             *(("advice", f"{a.text} ({a.figure})") for a in found.advice),
         ]
     )
+
+
+def _structure(model: InspectedModel) -> list[tuple[str, str, str, str, str]]:
+    """Return one row for each kind of linear map: from the least to the most of its layers."""
+    from mdm_kit.run.change_kinds import kind_name
+
+    kinds: dict[str, list[MapStructure]] = {}
+    for m in model.maps:
+        kinds.setdefault(kind_name(m.tensor), []).append(m)
+    return [
+        (
+            model.name,
+            kind,
+            _range([f"{100 * share:.0f}" for share in sorted(m.top_16 for m in maps)], "%"),
+            _range([f"{100 * share:.0f}" for share in sorted(m.top_64 for m in maps)], "%"),
+            _range([_rank(m.rank_90) for m in sorted(maps, key=lambda m: m.rank_90 or math.inf)]),
+        )
+        for kind, maps in kinds.items()
+    ]
+
+
+def _range(values: list[str], unit: str = "") -> str:
+    first, last = values[0], values[-1]
+    return f"{first}{unit}" if first == last else f"{first} - {last}{unit}"
 
 
 def _kind(model: InspectedModel) -> str:

@@ -23,7 +23,7 @@ def representatives(changed: Collection[str], tensors: Mapping[str, TensorInfo])
     for name in sorted(changed):
         at = layer_position(name)
         if at is not None and len(tensors[name].shape) == 2 and min(tensors[name].shape) > 1:
-            kinds.setdefault(_kind(name), {}).setdefault(at.index, []).append(name)
+            kinds.setdefault(kind_name(name), {}).setdefault(at.index, []).append(name)
     found = []
     for layers in kinds.values():
         order = sorted(layers)
@@ -60,10 +60,11 @@ def _left(changed: Collection[str], tensors: Mapping[str, TensorInfo]) -> tuple[
     layers = {at.stack + str(at.index): n for n in every if (at := layer_position(n))}
     of = {at.stack + str(at.index) for n in moved if (at := layer_position(n))}
     matrices = [n for n in every if len(tensors[n].shape) > 1]
-    kinds = {_kind(n) for n in moved}
-    still = [k for k in dict.fromkeys(map(_kind, matrices)) if k not in kinds]
+    kinds = {kind_name(n) for n in moved}
+    still = [k for k in dict.fromkeys(map(kind_name, matrices)) if k not in kinds]
     return (*(name for name in layers if name not in of), *still)
 
 
-def _kind(name: str) -> str:
+def kind_name(name: str) -> str:
+    """Return a tensor's name without its numbers, of layer and expert."""
     return _NUMBER.sub("*", name)

@@ -7,7 +7,9 @@ import math
 import torch
 from torch import Tensor
 
+from mdm_kit.maths.blocks import BLOCK
 from mdm_kit.maths.range_finder import numbers_of, of_rank
+from mdm_kit.maths.spectrum import squared_norm
 from mdm_kit.run.inspected import MapStructure
 
 MOST = 128
@@ -21,7 +23,7 @@ _LEAST = 1e-5
 
 
 def structure_of(name: str, base: Tensor, model: Tensor, dtype: str) -> MapStructure:
-    """Return how the change model - base (m, n), both float64, lies in its directions.
+    """Return how the change model - base (m, n), float32 or float64, lies in its directions.
 
     `dtype` is what the model is stored in. A random matrix of noise s has singular values up to
     s (√m + √n) (Marchenko and Pastur 1967); rounding is s = ulp / √12, in the mean square. The
@@ -33,7 +35,7 @@ def structure_of(name: str, base: Tensor, model: Tensor, dtype: str) -> MapStruc
     found = of_rank(change, min(MOST, side), numbers_of(0, name))
     values = found.left.double().square().sum(0)  # σ is halved among the factors
     squares = values.square()
-    total = float((model - base).square().sum())
+    total = squared_norm(change)
     noise = _noise(model, dtype)
     largest = float(values[0]) if len(values) else 0.0
     edge = max(_EDGE * noise * (math.sqrt(rows) + math.sqrt(columns)), _LEAST * largest)
@@ -41,7 +43,6 @@ def structure_of(name: str, base: Tensor, model: Tensor, dtype: str) -> MapStruc
     over = total - float(squares[:rank].sum())
     explained = over <= 1.5 * noise**2 * rows * columns + 1e-6 * total
     low = explained and over <= 0.5 * total and 0 < rank <= side // 4
-
     reached = (squares.cumsum(0) >= 0.9 * total).nonzero()
     return MapStructure(
         tensor=name,
@@ -55,6 +56,9 @@ def structure_of(name: str, base: Tensor, model: Tensor, dtype: str) -> MapStruc
 
 def _noise(model: Tensor, dtype: str) -> float:
     """Return the root mean square of the rounding error of numbers stored in `dtype`."""
-    exponents = torch.frexp(model)[1]
-    ulps = torch.ldexp(torch.ones_like(model), exponents - _DIGITS[dtype])
-    return math.sqrt(float(ulps.square().mean()) / 12)
+    squares = []
+    for part in torch.split(model, max(1, BLOCK // model.shape[1])):
+        exponents = torch.frexp(part)[1]
+        ulps = torch.ldexp(torch.ones_like(part, dtype=torch.float64), exponents - _DIGITS[dtype])
+        squares.append(float(ulps.square().sum()))
+    return math.sqrt(math.fsum(squares) / max(1, model.numel()) / 12)

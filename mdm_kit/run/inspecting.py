@@ -72,7 +72,7 @@ def inspect_plan(plan: Plan, progress: Progress) -> Inspection:
         found.append(_model(base, model, i, mine, tuple(maps)))
     result = Inspection(
         reference=base.name,
-        is_base=plan.recipe.base_model is not None,
+        is_base=plan.recipe.base_model is not None and base.name == plan.donor,
         models=tuple(found),
         pairs=_pairs([m.name for m in models], sums),
         notes=notes,
@@ -86,9 +86,11 @@ def _who(plan: Plan) -> tuple[PlannedSource, list[PlannedSource], tuple[str, ...
     """Return what is compared with, the models, and what is to be said of the choice."""
     there = [s for s in originals_of(plan) if s.role in ("base", "model")]
     named = [s for s in there if s.name == plan.donor]
-    base = (named or there)[0]
+    base = (named or [s for s in there if s.role == "base"] or there)[0]
     notes = []
-    if plan.recipe.base_model is None:
+    if not named:
+        notes.append(f"the last merge begins with a stage: models are compared with {base.name}")
+    elif plan.recipe.base_model is None:
         notes.append(f"the recipe has no base: models are compared with {base.name}, the first")
     elif base.role == "model":
         notes.append(f"{base.name} is the base and takes part itself; its change is zero")
@@ -175,11 +177,12 @@ def _structure(base: Stored, model: Stored, name: str) -> MapStructure:
     import torch
 
     held = []
+    narrow, wide = torch.float32, torch.float64  # all others fit in float32 exactly
     for s in (base, model):
         loan = s.source.lend(s.info, 0, s.info.nbytes)
         try:
             array = numbers(loan.view(), s.info.dtype).reshape(s.info.shape)
-            held.append(torch.tensor(array, dtype=torch.float64))
+            held.append(torch.tensor(array, dtype=wide if s.info.dtype == "F64" else narrow))
             del array  # a view of what is given back
         finally:
             loan.release()
