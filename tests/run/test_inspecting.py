@@ -190,6 +190,20 @@ def test_without_a_base_the_first_model_stands_for_it(tmp_path: Path) -> None:
     assert "no base" in found.notes[0]
 
 
+def test_of_stages_the_models_they_are_made_of(tmp_path: Path) -> None:
+    base = base_model(torch.float32)
+    recipe = written(tmp_path, base=base, a=fine_tuned(base, 1, 0.01), b=fine_tuned(base, 2, 0.01))
+    alone = mdm_kit.inspect_recipe(recipe)
+    last = (
+        f"merge_method: task_arithmetic\ndtype: float32\nbase_model: {tmp_path}/base\n"
+        "parameters: {weight: 1.0}\nmodels: [{model: first}]\n"
+    )
+    recipe.write_text(f"name: first\n{recipe.read_text()}---\n{last}")
+    found = mdm_kit.inspect_recipe(recipe)
+    assert (found.reference, found.models, found.pairs) == ("base", alone.models, alone.pairs)
+    assert any("stages are not inspected" in note and "first" in note for note in found.notes)
+
+
 def test_a_number_that_is_none(tmp_path: Path) -> None:
     base = base_model(torch.float32)
     bad = fine_tuned(base, 2)
