@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mdm_kit.api_adapters import extract_lora
     from mdm_kit.api_diff import diff
     from mdm_kit.api_edits import Running, add, extract, unmerge
+    from mdm_kit.api_inspect import inspect_recipe
     from mdm_kit.authoring.schema import recipe_schema
     from mdm_kit.ledger.manifest import Manifest
     from mdm_kit.recipe import Addition, Push
@@ -34,6 +35,7 @@ _WHERE = {
     "diff": "mdm_kit.api_diff",
     "extract": "mdm_kit.api_edits",
     "extract_lora": "mdm_kit.api_adapters",
+    "inspect_recipe": "mdm_kit.api_inspect",
     "merge": "mdm_kit.api",
     "plan": "mdm_kit.api",
     "push": "mdm_kit.api",
@@ -55,6 +57,7 @@ __all__ = [
     "errors",
     "extract",
     "extract_lora",
+    "inspect_recipe",
     "merge",
     "plan",
     "push",

@@ -1,4 +1,4 @@
-"""`mdm-kit inspect`: what is inside a merged folder or a model."""
+"""`mdm-kit inspect`: what is inside a merged folder, a model, or a recipe's models."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mdm_kit.cli import options
-from mdm_kit.errors import UsageError
 
 if TYPE_CHECKING:
     from mdm_kit.ledger.entries import SumsEntry
@@ -20,22 +19,23 @@ if TYPE_CHECKING:
 
 @click.command("inspect")
 @click.argument("source")
+@options.threads
 @options.as_json
-def command(source: str, as_json: bool) -> None:
-    """Show what is inside SOURCE: a finished merge, or any model with safetensors files.
+def command(source: str, threads: int | None, as_json: bool) -> int:
+    """Show what is inside SOURCE: a finished merge, any model with safetensors files, or a recipe.
 
     SOURCE is a folder or a repository owner/name[@revision]. Reads headers and the manifest only;
-    `mdm-kit verify` checks the rest.
+    `mdm-kit verify` checks the rest. Of a recipe's file every model is read, once: what it changed
+    of the base, how alike the changes are, and advice before merging.
     """
     from mdm_kit.bundle.verify import read_manifest
     from mdm_kit.ledger.manifest import MANIFEST_NAME
     from mdm_kit.sources import open_site
-    from mdm_kit.words import shown
 
     if Path(source).is_file():
-        raise UsageError(
-            f"{shown(source)} is a file; inspect shows folders, `mdm-kit plan` shows recipes"
-        )
+        from mdm_kit.cli.inspect_recipe import inspect_recipe_file
+
+        return inspect_recipe_file(source, threads, as_json=as_json)
     site = open_site(source)
     with site.source(Path(site.name).name) as opened:
         checkpoint = opened.headers()
@@ -46,6 +46,7 @@ def command(source: str, as_json: bool) -> None:
         click.echo(json.dumps(_document(checkpoint, manifest, site)))
     else:
         _show(checkpoint, manifest, site)
+    return 0
 
 
 def _document(checkpoint: Checkpoint, manifest: Manifest | None, site: Site) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def comparing(dtype_a: str, dtype_b: str) -> Compare | None:
     if DTYPES[dtype_a].merges and DTYPES[dtype_b].merges:
         return lambda x, y: _numbers(x, y, dtype_a, dtype_b)
     if dtype_a == dtype_b:
-        return lambda x, y: _only_changed(_other_bits(x, y, DTYPES[dtype_a].bits))
+        return lambda x, y: _only_changed(other_bits(x, y, DTYPES[dtype_a].bits))
     if dtype_a in _WHOLE and dtype_b in _WHOLE:
         return lambda x, y: _only_changed(
             _other_whole(x.view(_WHOLE[dtype_a]), y.view(_WHOLE[dtype_b]))
@@ -80,9 +80,9 @@ def _only_changed(changed: int) -> Row:
 def _numbers(x: Bytes, y: Bytes, dtype_a: str, dtype_b: str) -> Row:
     # Infinities and overflow are what is looked for here; they are told, not warned of.
     with np.errstate(all="ignore"):
-        a, b = _widened(x, dtype_a, _room.a), _widened(y, dtype_b, _room.b)
+        a, b = widened(x, dtype_a, _room.a), widened(y, dtype_b, _room.b)
         if dtype_a == dtype_b:
-            changed = _other_bits(x, y, DTYPES[dtype_a].bits)
+            changed = other_bits(x, y, DTYPES[dtype_a].bits)
         else:
             changed = int(np.count_nonzero((a != b) & ~(np.isnan(a) & np.isnan(b))))
         aa, bb, lost_a, lost_b = _dot(a, a), _dot(b, b), 0, 0
@@ -99,7 +99,7 @@ def _numbers(x: Bytes, y: Bytes, dtype_a: str, dtype_b: str) -> Row:
         return (changed, aa, bb, ab, dd, float(d[at]), at, lost_a, lost_b)
 
 
-def _widened(raw: Bytes, dtype: str, room: NDArray[np.float64]) -> NDArray[np.float64]:
+def widened(raw: Bytes, dtype: str, room: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the numbers (n,) in float64, in the first n places of `room`."""
     if dtype == "BF16":
         halves = raw.view("<u2")
@@ -119,7 +119,7 @@ def _dot(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(np.einsum("i,i->", a, b))
 
 
-def _other_bits(x: Bytes, y: Bytes, bits: int) -> int:
+def other_bits(x: Bytes, y: Bytes, bits: int) -> int:
     """Return how many elements of `bits` bits differ, packed ones (4, 6) included."""
     if bits % 8:
         apart = np.unpackbits(x ^ y, bitorder="little")  # as packed: first element in low bits
