@@ -21,7 +21,8 @@ from mdm_kit.planner.sums import (
     unwritten_nbytes,
     waits_for_norms,
 )
-from mdm_kit.planner.survey import Surveyed, distinct_files
+from mdm_kit.planner.survey import Surveyed
+from mdm_kit.planner.weight_files import distinct_files
 from mdm_kit.sources import AHEAD_NBYTES
 from mdm_kit.words import DTYPES
 

@@ -11,7 +11,8 @@ from mdm_kit.methods.rules import Joining
 from mdm_kit.planner.maps import map_rule, passes_of
 from mdm_kit.planner.nodes import Fold, Read, Write
 from mdm_kit.planner.sums import is_summed_before, waits_for_norms
-from mdm_kit.planner.survey import Surveyed, distinct_files, own_files, owner_of
+from mdm_kit.planner.survey import Surveyed
+from mdm_kit.planner.weight_files import distinct_files, own_files, owner_of
 from mdm_kit.sources import gap_nbytes, window_nbytes
 from mdm_kit.words import DTYPES
 

@@ -29,10 +29,10 @@ from mdm_kit.planner.survey import (
     Opening,
     Survey,
     Surveyed,
-    own_files,
     references_of,
     side_files_of,
 )
+from mdm_kit.planner.weight_files import own_files
 from mdm_kit.planner.writes import Starting, Written, copy_of, taking_part, writes_of
 from mdm_kit.recipe import Recipe
 from mdm_kit.sources import Source

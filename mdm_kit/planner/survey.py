@@ -13,9 +13,8 @@ from mdm_kit.errors import IntegrityError, MdmError
 from mdm_kit.planner.stage_source import StageSource
 from mdm_kit.planner.towers import Matching
 from mdm_kit.recipe import Recipe
-from mdm_kit.sources import Checkpoint, CheckpointFile, Source, open_source
+from mdm_kit.sources import Checkpoint, Source, open_source
 from mdm_kit.sources.adapted import AdaptedSource, adapted
-from mdm_kit.sources.aligned import as_stored
 from mdm_kit.words import DTYPES, Finding, Kind, Level, ModelRef, Place, TensorInfo, shown
 
 AT_ONCE = 8
@@ -95,32 +94,6 @@ class Survey:
         for surveyed in self.sources:
             if not surveyed.lent:
                 surveyed.source.close()
-
-
-def owner_of(model: Surveyed, file: str) -> int:
-    """Return what tells a weight file's source from others: a model, or an adapter on it."""
-    on = adapted(model.source)
-    if on is None:
-        return id(as_stored(model.source))
-    mine = any(f.name == file for f in own_files(model))
-    return id(on.adapter if mine else on.model)
-
-
-def own_files(model: Surveyed) -> list[CheckpointFile]:
-    """Return the weight files of a model, of one with an adapter the adapter's alone."""
-    on = adapted(model.source)
-    return list(model.checkpoint.files if on is None else on.adapter.headers().files)
-
-
-def distinct_files(models: Sequence[Surveyed]) -> list[CheckpointFile]:
-    """Return every weight file once, however many adapters are on the model it is of."""
-    found: dict[tuple[int, str], CheckpointFile] = {}
-    for model in models:
-        on = adapted(model.source)
-        parts = [model.source] if on is None else [on.model, on.adapter]
-        for part in parts:
-            found |= {(id(as_stored(part)), f.name): f for f in part.headers().files}
-    return list(found.values())
 
 
 def surveyed(name: str, source: Source, *, owned: bool = False) -> Surveyed:
