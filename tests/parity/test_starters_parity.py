@@ -25,7 +25,14 @@ pytestmark = [
 SHARED = {name: method for name, method in methods().items() if method.dialect}
 WRITTEN = {f"goal {goal}": draft.text() for goal, draft in GOALS.items()}
 WRITTEN |= {name: example(method) for name, method in SHARED.items()}
-IN_DIALECT = {what: t for what, t in WRITTEN.items() if read_recipe_text(t).require().dialect}
+
+
+def in_dialect(text: str) -> bool:
+    recipe = read_recipe_text(text).require()
+    return recipe.dialect and all(d.merge_method.text in SHARED for d in (*recipe.stages, recipe))
+
+
+IN_DIALECT = {what: text for what, text in WRITTEN.items() if in_dialect(text)}
 
 
 def its_parameters(name: str) -> dict[str, tuple[bool, Any]]:
