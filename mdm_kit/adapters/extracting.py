@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,10 +17,11 @@ from mdm_kit.adapters.fitting import Fit, told
 from mdm_kit.adapters.modules import Modules
 from mdm_kit.adapters.naming import architecture
 from mdm_kit.adapters.writing import WEIGHTS_NAME, Factors, write_weights
+from mdm_kit.bundle.new_folder import new_folder
 from mdm_kit.bundle.stage import Stage
-from mdm_kit.errors import OutputExists, RoomError, UsageError
+from mdm_kit.errors import UsageError
 from mdm_kit.run.freed import give_back_large_blocks
-from mdm_kit.words import TensorInfo, shown
+from mdm_kit.words import TensorInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +47,9 @@ def extract_lora(
     holds something, `NotFiniteError` for a NaN or an infinity, `RoomError` where the disk refuses,
     and what reading raises.
     """
-    out = Path(os.path.abspath(out))  # noqa: PTH100 -- links are to be refused, not followed
     give_back_large_blocks()
-    with Stage(out) as stage:
-        if stage.journal.exists():
-            raise OutputExists(
-                f"an interrupted merge into {shown(str(out))} stands there; finish it, or name "
-                "another folder"
-            )
-        try:
-            stage.clear()
-            with _told(out):
-                found = _written(fit, stage, wanted, threads, advance)
-                stage.seal(overwrite=False)
-        finally:
-            stage.discard()
-    return found
+    with new_folder(out) as stage:
+        return _written(fit, stage, wanted, threads, advance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,14 +184,3 @@ def _other(change: Change, modules: Modules, whole: _Whole) -> Other:
     return Other(
         name, change.info.shape, change.squared, modules.why_not(name), saved=name in whole.tensors
     )
-
-
-@contextlib.contextmanager
-def _told(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise RoomError(
-            f"cannot write {shown(str(out))}: {error.strerror or error}; "
-            "make room or name another place"
-        ) from error

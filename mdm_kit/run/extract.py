@@ -11,8 +11,8 @@ from typing import BinaryIO
 
 from blake3 import blake3
 
-from mdm_kit.bundle.stage import Stage, check_output
-from mdm_kit.errors import IntegrityError, OutputExists, RoomError
+from mdm_kit.bundle.new_folder import new_folder
+from mdm_kit.errors import IntegrityError
 from mdm_kit.run.executor import Bytes, stream
 from mdm_kit.run.foresight import Foresight
 from mdm_kit.sources import CheckpointFile, Source
@@ -42,27 +42,13 @@ def extract(
     `IntegrityError` where a tensor is not what it was, `RoomError` where the disk refuses, and what
     the source raises.
     """
-    out = Path(os.path.abspath(out))  # noqa: PTH100 -- links are to be refused, not followed
-    check_output(out, overwrite=False)
-    checkpoint = source.headers()
-    with Stage(out) as stage:
-        if stage.journal.exists():
-            raise OutputExists(
-                f"an interrupted merge into {shown(str(out))} stands there; finish it, or name "
-                "another folder"
-            )
-        try:
-            stage.clear()
-            stage.check_room(checkpoint.nbytes)
-            with _told(out):
-                for file in checkpoint.files:
-                    _write_weights(source, file, stage.model / file.name, threads, advance)
-                for name, data in _small_files(source):
-                    stage.put(name, data)
-                stage.seal(overwrite=False)
-        except BaseException:
-            stage.discard()
-            raise
+    with new_folder(out) as stage:
+        checkpoint = source.headers()
+        stage.check_room(checkpoint.nbytes)
+        for file in checkpoint.files:
+            _write_weights(source, file, stage.model / file.name, threads, advance)
+        for name, data in _small_files(source):
+            stage.put(name, data)
 
 
 def _small_files(source: Source) -> Iterator[tuple[str, bytes]]:
@@ -134,14 +120,3 @@ def _pieces(info: TensorInfo) -> Iterator[_Piece]:
     size = BLOCK_ELEMENTS * elements(info)[1]
     for start in range(0, info.nbytes, size):
         yield _Piece(info, start, min(size, info.nbytes - start))
-
-
-@contextlib.contextmanager
-def _told(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise RoomError(
-            f"cannot write {shown(str(out))}: {error.strerror or error}; "
-            "make room or name another place"
-        ) from error

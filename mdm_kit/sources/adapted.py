@@ -76,6 +76,8 @@ class AdaptedSource(WrappedSource):
     @property
     def targets(self) -> Targets:
         """What the adapter does to which tensors of the model."""
+        if self._targets is not None:  # asked for with every tile
+            return self._targets
         config = self.config
         with self._lock:
             if self._targets is None:
