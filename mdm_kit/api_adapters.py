@@ -56,13 +56,13 @@ def extract_lora(
     """
     from mdm_kit.adapters.extracting import Wanted, extract_lora
     from mdm_kit.adapters.fitting import fitted
-    from mdm_kit.bundle.stage import check_output
+    from mdm_kit.bundle.new_folder import check_new
     from mdm_kit.planner.planning import default_threads
     from mdm_kit.run.progress import Silent
 
     keeping = _keeping(rank, energy, max_rank, dtype, seed)
     workers = at_least_one("threads", threads, default_threads())
-    check_output(Path(os.path.abspath(out)), overwrite=False)  # noqa: PTH100 -- not through links
+    check_new(Path(out))
     told = progress or Silent()
     with ExitStack() as until:
         wanted = Wanted(keeping, save_modules, _named(model, "model"), _base_named(base))

@@ -9,7 +9,22 @@ from pathlib import Path
 
 from mdm_kit.bundle.stage import Stage, check_output
 from mdm_kit.errors import OutputExists, RoomError
+from mdm_kit.ledger.manifest import MANIFEST_NAME
 from mdm_kit.words import shown
+
+
+def check_new(out: Path) -> Path:
+    """Return the absolute path of a folder that may be written, as `check_output` tells it.
+
+    A finished merge is not replaced: nobody can have asked for that here.
+    """
+    out = Path(os.path.abspath(out))  # noqa: PTH100 -- links are to be refused, not followed
+    check_output(out, overwrite=True)
+    if (out / MANIFEST_NAME).is_file():
+        raise OutputExists(
+            f"{shown(str(out))} is a finished merge; name a folder that does not exist yet"
+        )
+    return out
 
 
 @contextlib.contextmanager
@@ -19,8 +34,7 @@ def new_folder(out: Path) -> Iterator[Stage]:
     Raises `OutputExists` where `out` holds anything or an interrupted merge into it stands there,
     and `RoomError` for whatever the system refuses, inside the block as well.
     """
-    out = Path(os.path.abspath(out))  # noqa: PTH100 -- links are to be refused, not followed
-    check_output(out, overwrite=False)
+    out = check_new(out)
     with Stage(out) as stage:
         if stage.journal.exists():
             raise OutputExists(

@@ -95,3 +95,14 @@ def test_exit_codes(pair: Path, capsys: Captured) -> None:
     assert main(["extract-lora", f"{pair}/tuned", f"{pair}/other", f"{pair}/out"]) == 3
     assert main(["extract-lora", f"{pair}/gone", f"{pair}/base", f"{pair}/out"]) == 5
     assert [path.name for path in (pair / "lora").iterdir()] == ["mine"]
+
+
+def test_a_finished_merge_is_not_replaced(pair: Path, capsys: Captured) -> None:
+    out = pair / "out"
+    out.mkdir()
+    (out / "mdm_manifest.json").write_text("{}")
+    assert main(["extract-lora", str(pair / "tuned"), str(pair / "base"), str(out)]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "is a finished merge; name a folder that does not exist yet" in said
+    assert "--overwrite" not in said  # which this command does not have
+    assert [p.name for p in out.iterdir()] == ["mdm_manifest.json"]
